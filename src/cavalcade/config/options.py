@@ -1,0 +1,110 @@
+"""Every option, declared once: type, default, help, group. The command line, the environment, the TOML keys, `--help`,
+`cavalcade config show` and the docs table are all made from `Settings`; nothing else lists options.
+
+`Settings` holds the values a server runs with, already checked. It is plain data: it goes to the nursery and the workers as
+JSON and comes back the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from cavalcade import limits
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How the text of a value is read: "s" takes `30s`, `5m`, `250ms`; "bytes" takes `64KiB`, `1M`."""
+
+    name: Literal["s", "bytes"]
+
+
+Seconds = Annotated[float, Unit("s")]
+Bytes = Annotated[int, Unit("bytes")]
+
+
+@dataclass(frozen=True)
+class OptionInfo:
+    """What is known of an option beside its name, type and default."""
+
+    help: str
+    group: str
+    short: str = ""  # "-w"
+    aliases: tuple[str, ...] = ()  # other long names that hands know, without dashes: "log_file"
+    minimum: float | None = None
+    maximum: float | None = None
+    env: tuple[str, ...] = ()  # platform variables below every file: "WEB_CONCURRENCY"
+    metavar: str = ""
+
+
+def option(default: Any, help: str, group: str, **more: Any) -> Any:
+    """Declare one option. Lists and tuples have () as default, so every default may be shared."""
+    return dataclasses.field(default=default, metadata={"option": OptionInfo(help, group, **more)})
+
+
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The effective configuration of one server. Field order is the order of `--help`."""
+
+    # -- app
+    app: str = option("", "What to serve: module:attribute.", "app")
+    app_dir: str = option(".", "Directory that the app is imported from.", "app", metavar="DIR")
+    factory: bool = option(False, "The attribute is a function that makes the app.", "app")
+    lifespan: Literal["auto", "on", "off"] = option("auto", "Run the app's lifespan events.", "app")
+    root_path: str = option("", "Path prefix that a proxy in front strips; becomes root_path.", "app", metavar="PATH")
+
+    # -- where to listen
+    bind: tuple[str, ...] = option((), "Address to listen on: host:port, [v6]:port or unix:/path. Repeatable.", "listen", short="-b")
+    host: str = option("127.0.0.1", "Host to listen on, where no --bind is given.", "listen")
+    port: int = option(8000, "Port to listen on, where no --bind is given; 0 takes a free one.", "listen", minimum=0, maximum=65535, env=("PORT",))
+    backlog: int = option(limits.BACKLOG, "Connections the kernel holds until a worker accepts them.", "listen", minimum=1)
+
+    # -- workers
+    workers: int | Literal["auto"] = option(
+        1, "Worker processes, or auto: as many as the CPUs this process may use.", "workers", short="-w", minimum=1, maximum=limits.WORKERS_MAX, env=("WEB_CONCURRENCY",)
+    )
+    loop: Literal["auto", "uvloop", "asyncio"] = option("auto", "Event loop; auto is uvloop where it is installed.", "workers")
+    preload: bool = option(False, "Import the app once, then fork the workers from it: they share its memory.", "workers")
+    name: str = option("", "Name in process titles; the app's name by default.", "workers")
+    pid: str = option("", "Write the supervisor's process id to this file.", "workers", metavar="FILE")
+
+    # -- timeouts
+    keep_alive: Seconds = option(limits.KEEP_ALIVE_S, "Close an idle connection after this long.", "timeouts", aliases=("timeout_keep_alive",), minimum=0)
+    head_timeout: Seconds = option(limits.HEAD_TIMEOUT_S, "A request's head must arrive within this; 408 after it.", "timeouts", minimum=0.1)
+    body_timeout: Seconds = option(limits.BODY_TIMEOUT_S, "Close a connection whose request body stands still this long.", "timeouts", minimum=0.1)
+    write_timeout: Seconds = option(limits.WRITE_TIMEOUT_S, "Close a connection whose client takes nothing for this long.", "timeouts", minimum=0.1)
+    boot_timeout: Seconds = option(limits.BOOT_TIMEOUT_S, "A worker must be ready within this: import plus lifespan startup.", "timeouts", minimum=0.1)
+    graceful_timeout: Seconds = option(
+        limits.GRACEFUL_TIMEOUT_S, "How long a stopping worker may finish its requests, lifespan shutdown included.", "timeouts", aliases=("timeout_graceful_shutdown",), minimum=0
+    )
+
+    # -- limits
+    limit_request_line: Bytes = option(limits.REQUEST_LINE_BYTES, "Longest request line; 414 beyond it.", "limits", minimum=64)
+    limit_request_fields: int = option(limits.HEADER_FIELDS, "Most header fields; 431 beyond it.", "limits", minimum=1)
+    limit_request_head: Bytes = option(limits.HEAD_BYTES, "Most bytes of a request head; 431 beyond it.", "limits", minimum=256)
+    limit_request_body: Bytes = option(0, "Longest request body; 413 beyond it; 0 for no limit.", "limits", minimum=0)
+
+    # -- responses
+    server_header: bool = option(True, "Send the Server header.", "responses")
+    date_header: bool = option(True, "Send the Date header.", "responses")
+
+    # -- logs
+    log_level: LogLevel = option("info", "Least important level that is logged.", "logs")
+    log_format: Literal["auto", "text", "plain", "json"] = option(
+        "auto", "text has colours, plain has none, json is one object a line; auto is text on a terminal, else plain.", "logs"
+    )
+    log_config: str = option("", "Logging configuration for logging.config: .json, .toml or .ini.", "logs", metavar="FILE")
+    access_log: bool = option(True, "Log every request.", "logs")
+    traceback: bool = option(False, "Show whole tracebacks, not only the app's own frames.", "logs")
+
+
+def info(field: dataclasses.Field[Any]) -> OptionInfo:
+    """What `option()` was told about this field of `Settings`."""
+    value = field.metadata["option"]
+    assert isinstance(value, OptionInfo)
+    return value

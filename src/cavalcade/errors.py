@@ -1,0 +1,123 @@
+"""Every error of ours, and whose fault it is.
+
+::
+
+    CavalcadeError
+    |-- UsageError          the operator's: bad option, bad config file        exit 2
+    |   `-- ConfigError       all of them at once, each with its place
+    |-- StartupError        what was asked for cannot start                    exit 3
+    |   |-- BindError         an address cannot be listened on
+    |   |-- AppLoadError      the app cannot be imported, found or understood
+    |   |-- LifespanFailed    the app's own startup failed
+    |   `-- BootTimeout       the app was not ready within `boot_timeout`
+    |-- PeerError           the client's: carries the HTTP status that answers it
+    `-- AppProtocolError    the app's: it broke the ASGI rules
+
+An error shown to a person has a cause (the message), a fix, and sometimes a traceback that holds the user's frames
+only. `cli/report.py` draws them; nothing else formats errors for people.
+"""
+
+from __future__ import annotations
+
+
+class CavalcadeError(Exception):
+    """Base of every error that Cavalcade raises.
+
+    `fix` is what to do about it, one line or several; `trace` is a traceback already cut to the user's frames, or "".
+    """
+
+    exit_code = 1
+
+    def __init__(self, cause: str, *, fix: str = "", trace: str = "") -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.fix = fix
+        self.trace = trace
+
+
+class UsageError(CavalcadeError):
+    """The command line or a config file asks for something that does not exist."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """One or more options are unknown or have bad values; `problems` holds one line for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class StartupError(CavalcadeError):
+    """What was asked for cannot start."""
+
+    exit_code = 3
+
+
+class BindError(StartupError):
+    """An address cannot be listened on."""
+
+
+class AppLoadError(StartupError):
+    """The app cannot be imported, found or understood."""
+
+
+class LifespanFailed(StartupError):
+    """The app's `lifespan.startup` failed."""
+
+
+class BootTimeout(StartupError):
+    """A worker was not ready within `boot_timeout`."""
+
+
+class AppProtocolError(CavalcadeError):
+    """The app sent a message that ASGI does not allow at this point."""
+
+
+class PeerError(CavalcadeError):
+    """The client broke a rule. `status` is what it is answered with before the connection closes."""
+
+    status = 400
+
+
+class HeadTooLarge(PeerError):
+    """The header fields are over their limits in bytes or in number (RFC 6585 section 5)."""
+
+    status = 431
+
+
+class TargetTooLong(PeerError):
+    """The request line is over its limit (RFC 9110 section 15.5.15)."""
+
+    status = 414
+
+
+class BodyTooLarge(PeerError):
+    """The body is, or says it will be, over its limit (RFC 9110 section 15.5.14)."""
+
+    status = 413
+
+
+class ExpectationFailed(PeerError):
+    """An `Expect` that is not `100-continue` (RFC 9110 section 15.5.18)."""
+
+    status = 417
+
+
+class PeerTooSlow(PeerError):
+    """The request did not arrive within its deadline (RFC 9110 section 15.5.9)."""
+
+    status = 408
+
+
+class NotImplementedByServer(PeerError):
+    """A method or transfer coding that no origin server here can serve (RFC 9110 section 15.6.2)."""
+
+    status = 501
+
+
+class VersionNotSupported(PeerError):
+    """A protocol version that this listener does not speak (RFC 9110 section 15.6.6)."""
+
+    status = 505

@@ -1,0 +1,49 @@
+"""Every limit: its name, its unit, and why it has this value. What a user may change is an option in `config/options.py`
+whose default stands here; the rest are constants of the design.
+"""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# -- the request head ------------------------------------------------------------------------------------------------
+REQUEST_LINE_BYTES = 8 * KIB  # RFC 9112 section 3 asks for at least 8000; over it: TargetTooLong -> 414
+HEADER_FIELDS = 100  # gunicorn's limit_request_fields; over it: HeadTooLarge -> 431
+HEAD_BYTES = 64 * KIB  # nginx 4 x 8 KiB, tomcat 8 KiB, node 16 KiB; over it: HeadTooLarge -> 431
+LEADING_EMPTY_LINES_BYTES = 64  # RFC 9112 section 2.2: some clients send a stray CRLF before the request line
+
+# -- bodies and buffers ------------------------------------------------------------------------------------------------
+LENGTH_MAX = 2**53 - 1  # no body is longer; everything near 2^63 or 2^64 is an attack on somebody's integers
+CHUNK_LINE_BYTES = 256  # a chunk-size line with its extensions; no client needs more
+BODY_BUFFER_BYTES = 64 * KIB  # unread request body held for an app before the socket is paused
+PIPELINE_BUFFER_BYTES = 64 * KIB  # bytes of later requests held behind a running one before the socket is paused
+WRITE_HIGH_BYTES = 64 * KIB  # response bytes not yet taken by the kernel before `send` waits
+JOIN_BYTES = 64 * KIB  # head and body up to this are joined into one write; beyond it the copy costs more
+UNREAD_BODY_BYTES = 256 * KIB  # body bytes that are read and thrown away to keep a connection; beyond it: closed
+LINGER_S = 2.0  # after our last byte, how long the peer's bytes are read so that it sees the answer, not a reset
+
+# -- deadlines, in seconds ---------------------------------------------------------------------------------------------
+HEAD_TIMEOUT_S = 10.0  # from the first byte (or from accept) to the whole head
+KEEP_ALIVE_S = 75.0  # above the 60 s of common load balancers, so that they close first
+BODY_TIMEOUT_S = 30.0  # without progress
+WRITE_TIMEOUT_S = 60.0  # without progress
+SWEEP_S = 0.5  # how often deadlines are looked at; they are late by this at most
+GRACEFUL_TIMEOUT_S = 30.0  # from the order to drain to the end, lifespan shutdown included
+SHUTDOWN_RESERVE = 0.25  # the share of the graceful timeout that is kept for lifespan.shutdown ...
+SHUTDOWN_RESERVE_MAX_S = 5.0  # ... at most this much; it always runs
+INTERRUPT_GRACE_S = 3.0  # the whole grace after Ctrl-C
+BOOT_TIMEOUT_S = 60.0  # import plus lifespan startup
+
+# -- supervision ---------------------------------------------------------------------------------------------------------
+HEARTBEAT_S = 0.1  # how often a worker's loop stamps its row on the board
+BACKOFF_FIRST_S = 1.0  # 1, 2, 4 ... between restarts of a worker that keeps dying
+BACKOFF_MAX_S = 30.0
+HEALTHY_AFTER_S = 10.0  # a worker that lived this long starts the back-off anew
+KILL_AFTER_S = 2.0  # beyond the graceful timeout, before a worker that will not go is killed
+BACKLOG = 2048
+WORKERS_MAX = 512  # rows on the board
+
+# -- logs ----------------------------------------------------------------------------------------------------------------
+PEER_LOG_EVERY_S = 1.0  # at most one line about bad requests in this time; what was left out is counted on the next
+PEER_LOG_BYTES = 64  # how much of a bad request is quoted

@@ -1,0 +1,90 @@
+"""What a worker and the supervisor say to each other: one JSON object a line over a socketpair of their own.
+
+The worker reports, the supervisor orders. When the channel closes under a worker, the supervisor is gone: it drains and
+exits, so there are never orphans. When it closes under the supervisor, the worker is gone.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+# -- the worker reports ------------------------------------------------------------------------------------------------
+
+
+class Ready(msgspec.Struct, tag="ready"):
+    """Import and lifespan startup are done; the worker accepts connections."""
+
+    import_s: float = 0.0
+    startup_s: float = 0.0
+
+
+class BootFailed(msgspec.Struct, tag="boot_failed"):
+    """The app could not be loaded or started; the worker exits with 3 after this.
+
+    `cause`, `fix` and `trace` are those of the `StartupError`, `kind` its class name.
+    """
+
+    kind: str
+    cause: str
+    fix: str = ""
+    trace: str = ""
+
+
+class Retire(msgspec.Struct, tag="retire"):
+    """The worker asks to be replaced: its successor first, then an order to drain."""
+
+    reason: str
+
+
+class Drained(msgspec.Struct, tag="drained"):
+    """The worker's last words. `left` names the requests that were still open at the deadline and were cancelled."""
+
+    left: list[str] = []
+
+
+# -- the supervisor orders ---------------------------------------------------------------------------------------------
+
+
+class Drain(msgspec.Struct, tag="drain"):
+    """Accept nothing more, finish what is in flight within `grace_s` (lifespan shutdown included), exit 0."""
+
+    grace_s: float
+    reason: str = ""
+
+
+class Stop(msgspec.Struct, tag="stop"):
+    """Leave at once: cancel what is in flight, run lifespan shutdown in its reserved slice, exit."""
+
+
+Report = Ready | BootFailed | Retire | Drained
+Order = Drain | Stop
+
+_encode = msgspec.json.Encoder().encode
+_decode_report = msgspec.json.Decoder(Report).decode
+_decode_order = msgspec.json.Decoder(Order).decode
+
+
+def encode(message: Report | Order) -> bytes:
+    """One line of the channel."""
+    return _encode(message) + b"\n"
+
+
+def decode_report(line: bytes) -> Report:
+    """What a worker said. Raises `msgspec.DecodeError` on anything else."""
+    return _decode_report(line)
+
+
+def decode_order(line: bytes) -> Order:
+    """What the supervisor said. Raises `msgspec.DecodeError` on anything else."""
+    return _decode_order(line)
+
+
+class Lines:
+    """Cuts a byte stream into lines: `feed` returns those that are whole, without their ends."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        return whole
