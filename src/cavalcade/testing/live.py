@@ -98,7 +98,8 @@ class LiveServer:
             # Its own session: a Ctrl-C meant for the test run must not reach the server before the test ends it.
             start_new_session=True,
         )
-        assert self._process.stdout is not None and self._process.stderr is not None
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
         self._open_streams = 2
         for name, pipe in (("stdout", self._process.stdout), ("stderr", self._process.stderr)):
             reader = threading.Thread(target=self._read, args=(name, pipe), daemon=True)
@@ -118,14 +119,15 @@ class LiveServer:
 
     def wait_exit(self, code: int = 0, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """Wait until the server has ended by itself; assert its exit code and that none of its processes is left."""
-        family = self._family()
+        family = self._family()  # also by parent: one that made a session of its own would not be found by it later
         try:
             got = self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self.kill()
             raise ServerDied(f"the server did not end within {timeout_s:g} s\n{self.transcript()}") from None
         # A moment for the kernel: a worker that has been reaped by its nursery may still be listed.
-        _, left = psutil.wait_procs([process for process in family if process.pid != self.process.pid], timeout=2.0)
+        others = {process for process in (*family, *self._family()) if process.pid != self.process.pid}
+        _, left = psutil.wait_procs(self._alive(list(others)), timeout=2.0)
         self.kill()
         if got != code:
             raise ServerDied(f"the server exited with {got}, not {code}\n{self.transcript()}")
