@@ -42,11 +42,15 @@ class UsageError(CavalcadeError):
 
 
 class ConfigError(UsageError):
-    """One or more options are unknown or have bad values; `problems` holds one line for each."""
+    """One or more options are unknown or have bad values; `problems` holds one line for each.
 
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
+    `log_format` is the one that was asked for as far as could be read, so that this error is shown in it too.
+    """
+
+    def __init__(self, problems: list[str], *, log_format: str = "auto", fix: str = "") -> None:
+        super().__init__("\n".join(problems), fix=fix)
         self.problems = problems
+        self.log_format = log_format
 
 
 class StartupError(CavalcadeError):

@@ -5,6 +5,8 @@
 JSON and comes back the same.
 """
 
+# ruff: noqa: RUF009  (option() is dataclasses.field() by another name; its defaults are immutable)
+
 from __future__ import annotations
 
 import dataclasses
@@ -61,12 +63,20 @@ class Settings:
     # -- where to listen
     bind: tuple[str, ...] = option((), "Address to listen on: host:port, [v6]:port or unix:/path. Repeatable.", "listen", short="-b")
     host: str = option("127.0.0.1", "Host to listen on, where no --bind is given.", "listen")
-    port: int = option(8000, "Port to listen on, where no --bind is given; 0 takes a free one.", "listen", minimum=0, maximum=65535, env=("PORT",))
+    port: int = option(
+        8000, "Port to listen on, where no --bind is given; 0 takes a free one.", "listen", minimum=0, maximum=65535, env=("PORT",)
+    )
     backlog: int = option(limits.BACKLOG, "Connections the kernel holds until a worker accepts them.", "listen", minimum=1)
 
     # -- workers
     workers: int | Literal["auto"] = option(
-        1, "Worker processes, or auto: as many as the CPUs this process may use.", "workers", short="-w", minimum=1, maximum=limits.WORKERS_MAX, env=("WEB_CONCURRENCY",)
+        1,
+        "Worker processes, or auto: as many as the CPUs this process may use.",
+        "workers",
+        short="-w",
+        minimum=1,
+        maximum=limits.WORKERS_MAX,
+        env=("WEB_CONCURRENCY",),
     )
     loop: Literal["auto", "uvloop", "asyncio"] = option("auto", "Event loop; auto is uvloop where it is installed.", "workers")
     preload: bool = option(False, "Import the app once, then fork the workers from it: they share its memory.", "workers")
@@ -74,13 +84,27 @@ class Settings:
     pid: str = option("", "Write the supervisor's process id to this file.", "workers", metavar="FILE")
 
     # -- timeouts
-    keep_alive: Seconds = option(limits.KEEP_ALIVE_S, "Close an idle connection after this long.", "timeouts", aliases=("timeout_keep_alive",), minimum=0)
-    head_timeout: Seconds = option(limits.HEAD_TIMEOUT_S, "A request's head must arrive within this; 408 after it.", "timeouts", minimum=0.1)
-    body_timeout: Seconds = option(limits.BODY_TIMEOUT_S, "Close a connection whose request body stands still this long.", "timeouts", minimum=0.1)
-    write_timeout: Seconds = option(limits.WRITE_TIMEOUT_S, "Close a connection whose client takes nothing for this long.", "timeouts", minimum=0.1)
-    boot_timeout: Seconds = option(limits.BOOT_TIMEOUT_S, "A worker must be ready within this: import plus lifespan startup.", "timeouts", minimum=0.1)
+    keep_alive: Seconds = option(
+        limits.KEEP_ALIVE_S, "Close an idle connection after this long.", "timeouts", aliases=("timeout_keep_alive",), minimum=0
+    )
+    head_timeout: Seconds = option(
+        limits.HEAD_TIMEOUT_S, "A request's head must arrive within this; 408 after it.", "timeouts", minimum=0.1
+    )
+    body_timeout: Seconds = option(
+        limits.BODY_TIMEOUT_S, "Close a connection whose request body stands still this long.", "timeouts", minimum=0.1
+    )
+    write_timeout: Seconds = option(
+        limits.WRITE_TIMEOUT_S, "Close a connection whose client takes nothing for this long.", "timeouts", minimum=0.1
+    )
+    boot_timeout: Seconds = option(
+        limits.BOOT_TIMEOUT_S, "A worker must be ready within this: import plus lifespan startup.", "timeouts", minimum=0.1
+    )
     graceful_timeout: Seconds = option(
-        limits.GRACEFUL_TIMEOUT_S, "How long a stopping worker may finish its requests, lifespan shutdown included.", "timeouts", aliases=("timeout_graceful_shutdown",), minimum=0
+        limits.GRACEFUL_TIMEOUT_S,
+        "How long a stopping worker may finish its requests, lifespan shutdown included.",
+        "timeouts",
+        aliases=("timeout_graceful_shutdown",),
+        minimum=0,
     )
 
     # -- limits
