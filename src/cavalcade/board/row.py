@@ -1,0 +1,33 @@
+"""One worker's row of the board. Hot: a worker counts every request here."""
+
+from __future__ import annotations
+
+
+class Row:
+    """A window of 64-bit words. Only the owner of the slot calls `set`, `add` and `clear`.
+
+    `word` is one of the numbers in `board/layout.py`. Values are unsigned and wrap nowhere: 2^64 of anything is out of reach.
+    """
+
+    __slots__ = ("_words",)
+
+    def __init__(self, words: memoryview) -> None:
+        self._words = words
+
+    def get(self, word: int) -> int:
+        """The value of a word, whole: an aligned 64-bit load cannot be torn."""
+        value: int = self._words[word]
+        return value
+
+    def set(self, word: int, value: int) -> None:
+        """Store a value of 0 or more."""
+        self._words[word] = value
+
+    def add(self, word: int, n: int) -> None:
+        """Add `n`, which may be negative where the result is not. Not atomic: a row has one writer, in one thread."""
+        self._words[word] += n
+
+    def clear(self) -> None:
+        """Zero every word."""
+        for word in range(len(self._words)):
+            self._words[word] = 0

@@ -1,0 +1,462 @@
+"""One client connection: the only protocol class. It moves bytes between a transport and an engine, keeps the deadlines, and is
+the `Stream` of the request that is being answered.
+
+Requests of one connection are answered one after the other. While one runs, later ones stay unparsed in the engine.
+
+No timer belongs to a connection: it stores until when it may stay as it is, and a sweep over all of them looks (net/sweep.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from typing import Any
+
+from cavalcade import limits
+from cavalcade.apps.asgi import scope as asgi_scope
+from cavalcade.apps.asgi.exchange import Exchange
+from cavalcade.apps.stream import Serving
+from cavalcade.config.options import Settings
+from cavalcade.errors import PeerError, PeerTooSlow
+from cavalcade.observe.access import AccessLog
+from cavalcade.observe.peers import PeerLog
+from cavalcade.types import Address
+from cavalcade.wire.h1 import H1, Rules
+from cavalcade.wire.sink import Head
+
+# What the deadline is for.
+NOTHING, FIRST_BYTE, HEAD, BODY, IDLE, LINGER = range(6)
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CLIENT_CLOSED = 499  # nginx's number for a client that left before the answer; only ever logged
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER that makes close() send a reset
+
+perf_counter = time.perf_counter
+
+
+class ConnectionContext:
+    """What all connections of one worker share. `now` is a coarse monotonic clock, kept by the sweep."""
+
+    def __init__(self, serving: Serving, settings: Settings, rules: Rules, access: AccessLog | None) -> None:
+        self.serving = serving
+        self.loop = serving.loop
+        self.rules = rules
+        self.access = access
+        self.peer_log = PeerLog()
+        self.connections: set[Connection] = set()
+        self.now = time.monotonic()
+        self.draining = False
+        self.keep_alive_s = settings.keep_alive
+        self.head_s = settings.head_timeout
+        self.body_s = settings.body_timeout
+        self.write_s = settings.write_timeout
+        self.flush_due = False
+
+    def note_access(self) -> None:
+        """An access line was added: write the batch at the end of this turn of the loop."""
+        if not self.flush_due:
+            self.flush_due = True
+            self.loop.call_soon(self.flush_access)
+
+    def flush_access(self) -> None:
+        self.flush_due = False
+        if self.access is not None:
+            self.access.flush()
+
+
+class Connection:
+    """An asyncio protocol by shape. It needs no base class: neither loop asks for one."""
+
+    def __init__(self, context: ConnectionContext, scheme: str, client: Address | None, server: Address | None) -> None:
+        self.context = context
+        self.engine = H1(self, context.rules)
+        self.template = asgi_scope.template(context.serving, scheme, client, server)
+        self.client = client
+        self.transport: Any = None
+        self.exchange: Exchange | None = None
+        self.deadline = 0.0  # 0 for none
+        self.deadline_for = NOTHING
+        self.lingering = False
+        self.discarded = 0
+        # the request
+        self.method = ""
+        self.target = b""
+        self.version = ""
+        self.body_pending = False
+        self.continue_due = False
+        self.read_paused = False
+        self.started = 0.0
+        # the response
+        self.status = 0
+        self.sent_bytes = 0
+        self.head_sent = False
+        self.write_paused = False
+        self.write_deadline = 0.0
+        self.write_size = 0
+        self.writers: asyncio.Future[None] | None = None
+
+    def peer(self) -> str:
+        """The client's address, for the log."""
+        client = self.client
+        if client is None:
+            return "a unix socket"
+        return f"{client[0]}:{client[1]}" if ":" not in client[0] else f"[{client[0]}]:{client[1]}"
+
+    # -- called by the transport ---------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        context = self.context
+        context.connections.add(self)
+        transport.set_write_buffer_limits(limits.WRITE_HIGH_BYTES)
+        self.deadline = context.now + context.head_s
+        self.deadline_for = FIRST_BYTE
+
+    def data_received(self, data: bytes) -> None:
+        if self.lingering:
+            self.discard(data)
+            return
+        engine = self.engine
+        try:
+            engine.feed(data)
+        except PeerError as error:
+            self.refuse(error, data)
+            return
+        if self.exchange is None:
+            if self.deadline_for != HEAD and not self.body_pending and not engine.idle():
+                self.deadline = self.context.now + self.context.head_s
+                self.deadline_for = HEAD
+        elif len(engine.rest) > limits.PIPELINE_BUFFER_BYTES:
+            self.pause_reading()
+
+    def eof_received(self) -> bool:
+        return False  # the client has left; the transport flushes and closes
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self.context.connections.discard(self)
+        self.engine.close()
+        self.deadline = 0.0
+        self.write_deadline = 0.0
+        exchange = self.exchange
+        if exchange is not None:
+            self.exchange = None
+            exchange.disconnect()
+            self.account(self.status if self.head_sent else CLIENT_CLOSED)
+        self.write_paused = False
+        self.wake_writers()
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        self.write_size = self.transport.get_write_buffer_size()
+        self.write_deadline = self.context.now + self.context.write_s
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        self.write_deadline = 0.0
+        self.wake_writers()
+        if self.exchange is None and not self.body_pending:
+            self.go_on()
+
+    # -- called by the engine ------------------------------------------------------------------------------------------------
+
+    def on_request(self, head: Head) -> None:
+        context = self.context
+        self.method = head.method
+        self.target = head.target
+        self.version = head.version
+        self.head_sent = False
+        self.sent_bytes = 0
+        self.status = 0
+        if context.access is not None:
+            self.started = perf_counter()
+        if context.draining:
+            self.engine.keep_alive = False
+        if head.length == 0:
+            self.deadline = 0.0
+            self.deadline_for = NOTHING
+            self.exchange = exchange = Exchange(context.serving, self, asgi_scope.build(context.serving, self.template, head), False)
+        else:
+            self.body_pending = True
+            self.discarded = 0
+            self.continue_due = head.expects_continue
+            self.await_body(not head.expects_continue)
+            self.exchange = exchange = Exchange(context.serving, self, asgi_scope.build(context.serving, self.template, head), True)
+        exchange.begin()
+
+    def on_body(self, chunk: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.discard(chunk)
+            return
+        if exchange.feed_body(chunk) > limits.BODY_BUFFER_BYTES:
+            self.pause_reading()
+        else:
+            self.await_body(True)
+
+    def on_end(self) -> None:
+        self.body_pending = False
+        self.continue_due = False
+        exchange = self.exchange
+        if exchange is not None:
+            self.deadline = 0.0
+            exchange.feed_end()
+        elif not self.lingering:
+            self.go_on()
+
+    # -- called by the exchange: the `Stream` ------------------------------------------------------------------------------------
+
+    def start(self, status: int, headers: Any) -> None:
+        self.engine.start_response(status, headers)
+        self.status = status
+        if self.engine.response_length < 0:
+            # No length given: this may be a stream whose first piece comes much later, and the client wants to see the head.
+            # If the body comes in the same turn of the loop, they go out together.
+            self.context.loop.call_soon(self.send_head, self.exchange)
+
+    def send_head(self, exchange: Exchange) -> None:
+        """Send a head that is still due, for example that of an event stream with no event yet."""
+        if self.exchange is exchange and exchange is not None and self.engine.head_due and not exchange.gone:
+            self.head_sent = True
+            self.transport.write(self.engine.take_head(0, True))
+
+    def write(self, body: bytes, more: bool) -> None:
+        engine = self.engine
+        size = len(body)
+        before, after = engine.frame(size, more)
+        transport = self.transport
+        self.head_sent = True
+        if engine.response_bodiless:
+            if before:
+                transport.write(before)
+        else:
+            self.sent_bytes += size
+            if size <= limits.JOIN_BYTES:
+                data = before + body + after if after else before + body if before else body
+                if data:
+                    transport.write(data)
+            else:
+                if before:
+                    transport.write(before)
+                transport.write(body)
+                if after:
+                    transport.write(after)
+        if not more:
+            self.response_done()
+
+    def wait_writable(self) -> asyncio.Future[None]:
+        if self.writers is None:
+            self.writers = self.context.loop.create_future()
+            if not self.write_paused:
+                self.wake_writers_of(self.writers)
+        return self.writers
+
+    def want_body(self) -> None:
+        if self.body_pending and self.exchange is not None:
+            if self.continue_due:
+                self.continue_due = False
+                if not self.head_sent:
+                    # RFC 9110 section 10.1.1: only now is it known that the body is wanted.
+                    self.transport.write(CONTINUE)
+            self.resume_reading()
+            self.await_body(True)
+
+    def fail(self, status: int, text: str) -> bool:
+        if self.transport is None or self.transport.is_closing() or self.exchange is None:
+            return False
+        if self.head_sent:
+            self.reset()
+            return False
+        self.start(status, [(b"content-type", b"text/plain; charset=utf-8")])
+        self.write(text.encode(), False)
+        return True
+
+    # -- the end of a response -------------------------------------------------------------------------------------------------
+
+    def response_done(self) -> None:
+        engine = self.engine
+        exchange = self.exchange
+        self.exchange = None
+        self.account(self.status)
+        if engine.response_short() and exchange is not None:
+            exchange.complain_short(engine.response_length - engine.response_left, engine.response_length)
+            self.reset()
+            return
+        if not engine.keep_alive or self.continue_due:
+            # A client that was never told to go on may or may not send its body: what follows cannot be told apart.
+            self.close()
+        elif self.body_pending:
+            self.await_body(True)
+            self.resume_reading()
+        elif not self.write_paused:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Ready for the next request of this connection."""
+        context = self.context
+        if context.draining:
+            self.close()
+            return
+        self.deadline = context.now + context.keep_alive_s
+        self.deadline_for = IDLE
+        if self.read_paused:
+            self.resume_reading()
+        engine = self.engine
+        if engine.rest and not engine.feeding:
+            # Not from here: this may be inside of an app's `send`, and the next request must not run inside of that.
+            context.loop.call_soon(self.next_request)
+        else:
+            engine.next_request()
+
+    def next_request(self) -> None:
+        if self.lingering or self.exchange is not None or self.transport.is_closing():
+            return
+        rest = self.engine.rest
+        try:
+            self.engine.next_request()
+        except PeerError as error:
+            self.refuse(error, rest)
+
+    def account(self, status: int) -> None:
+        """Count a request that is over, and log it."""
+        context = self.context
+        totals = context.serving.totals
+        totals.requests += 1
+        totals.by_class[status // 100] += 1
+        totals.bytes_sent += self.sent_bytes
+        access = context.access
+        if access is not None:
+            target = self.target.decode("ascii", "backslashreplace")
+            access.add(self.peer(), self.method, target, self.version, status, self.sent_bytes, perf_counter() - self.started)
+            if not context.flush_due:
+                context.note_access()
+
+    def refuse(self, error: PeerError, data: bytes) -> None:
+        """The peer broke a rule: answer if that is still possible, say so in the log, close."""
+        context = self.context
+        exchange = self.exchange
+        context.peer_log.refused(context.now, self.peer(), error, data)
+        if exchange is not None:
+            self.exchange = None
+            exchange.disconnect()
+            self.account(self.status if self.head_sent else error.status)
+            if self.head_sent:
+                self.reset()
+                return
+        else:
+            context.serving.totals.requests += 1
+            context.serving.totals.by_class[error.status // 100] += 1
+        if not self.transport.is_closing():
+            self.transport.write(self.engine.refuse(error.status, error.cause))
+        self.linger()
+
+    def close(self) -> None:
+        """Close after what was written has gone out."""
+        if self.body_pending:
+            self.linger()
+        else:
+            self.deadline = 0.0
+            self.engine.close()
+            self.transport.close()
+
+    def linger(self) -> None:
+        """Close while the peer may still be sending: a plain close would make the kernel answer its bytes with a reset, which can
+        destroy our response before it is read. So: end our side, and read on for a moment (RFC 9112 section 9.6)."""
+        self.engine.close()
+        self.lingering = True
+        self.discarded = 0
+        transport = self.transport
+        if transport.is_closing():
+            return
+        if not transport.can_write_eof():
+            transport.close()
+            return
+        transport.write_eof()
+        self.resume_reading()
+        self.deadline = self.context.now + limits.LINGER_S
+        self.deadline_for = LINGER
+
+    def reset(self) -> None:
+        """End so that the client can tell that something is missing."""
+        self.engine.close()
+        self.deadline = 0.0
+        transport = self.transport
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        transport.abort()
+
+    def discard(self, data: bytes) -> None:
+        """Bytes that nobody wants, read so that the connection can go on or end well."""
+        self.discarded += len(data)
+        if self.discarded > limits.UNREAD_BODY_BYTES:
+            if self.lingering:
+                self.transport.abort()
+            else:
+                self.linger()
+
+    # -- flow and deadlines ------------------------------------------------------------------------------------------------------
+
+    def await_body(self, running: bool) -> None:
+        self.deadline = self.context.now + self.context.body_s if running else 0.0
+        self.deadline_for = BODY
+
+    def pause_reading(self) -> None:
+        if not self.read_paused and not self.transport.is_closing():
+            self.read_paused = True
+            self.deadline = 0.0  # it is the app that is slow now
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.read_paused:
+            self.read_paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def wake_writers(self) -> None:
+        writers = self.writers
+        if writers is not None:
+            self.writers = None
+            self.wake_writers_of(writers)
+
+    def wake_writers_of(self, writers: asyncio.Future[None]) -> None:
+        if not writers.done():
+            writers.set_result(None)
+
+    def on_sweep(self, now: float) -> None:
+        """Called about twice a second: has a deadline passed, is a head overdue?"""
+        if 0.0 < self.deadline < now:
+            self.on_deadline(now)
+        elif self.write_deadline and self.write_paused:
+            size = self.transport.get_write_buffer_size()
+            if size < self.write_size:
+                self.write_deadline = now + self.context.write_s
+            elif self.write_deadline < now:
+                self.context.peer_log.closed(now, self.peer(), f"it took no byte of its response for {self.context.write_s:g} s (write_timeout)")
+                self.reset()
+                return
+            self.write_size = size
+        elif self.exchange is not None and self.engine.head_due:
+            self.send_head(self.exchange)
+
+    def on_deadline(self, now: float) -> None:
+        kind = self.deadline_for
+        self.deadline = 0.0
+        if kind == HEAD:
+            self.refuse(PeerTooSlow(f"the request head took longer than {self.context.head_s:g} s (head_timeout)"), b"")
+        elif kind == BODY and self.exchange is not None:
+            self.refuse(PeerTooSlow(f"no byte of the request body for {self.context.body_s:g} s (body_timeout)"), b"")
+        elif kind == LINGER:
+            self.transport.abort()
+        else:  # idle, never used, or a body that nobody reads
+            self.engine.close()
+            self.transport.close()
+
+    def drain(self) -> None:
+        """No more requests after the one that is running."""
+        if self.exchange is not None:
+            self.engine.keep_alive = False
+        elif self.engine.idle() or self.body_pending:
+            self.close()
+        # else: half of a head is here; it is answered, with Connection: close

@@ -1,0 +1,102 @@
+"""The board: one writer a row, everybody reads, totals survive the dead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from cavalcade.board import layout
+from cavalcade.board.view import Board
+
+SLOTS: Final = 4
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    board = Board.create(SLOTS)
+    yield board
+    board.close()
+
+
+def test_every_word_has_a_place_of_its_own_within_the_row() -> None:
+    words = [value for name, value in vars(layout).items() if name.isupper() and name not in {"COUNTERS", "WORD_BYTES", "ROW_WORDS", "ROW_BYTES"}]
+    assert sorted(words) == sorted(set(words))
+    assert max(words) < layout.ROW_WORDS
+
+
+def test_rows_begin_on_cache_lines_of_their_own() -> None:
+    assert layout.ROW_BYTES % 64 == 0
+
+
+def test_a_new_board_is_empty(board: Board) -> None:
+    assert all(board.row(slot).get(layout.PHASE) == layout.Phase.EMPTY for slot in range(SLOTS))
+    assert set(board.totals().values()) == {0}
+
+
+def test_a_row_keeps_whole_64_bit_values_and_no_neighbour_sees_them(board: Board) -> None:
+    board.row(1).set(layout.BYTES_SENT, 2**64 - 1)
+    assert board.row(1).get(layout.BYTES_SENT) == 2**64 - 1
+    assert board.row(0).get(layout.BYTES_SENT) == 0
+    assert board.row(2).get(layout.BYTES_SENT) == 0
+
+
+def test_add_goes_up_and_down(board: Board) -> None:
+    row = board.row(0)
+    row.add(layout.CONNECTIONS, 3)
+    row.add(layout.CONNECTIONS, -2)
+    assert row.get(layout.CONNECTIONS) == 1
+
+
+@pytest.mark.parametrize("slot", [-1, SLOTS, SLOTS + 1])
+def test_the_base_row_and_what_lies_beyond_cannot_be_had_as_a_slot(board: Board, slot: int) -> None:
+    with pytest.raises(IndexError, match="slots 0 to 3"):
+        board.row(slot)
+
+
+def test_fold_keeps_the_counters_of_the_dead_and_empties_the_row(board: Board) -> None:
+    for slot in range(SLOTS):
+        board.row(slot).add(layout.REQUESTS, 10)
+        board.row(slot).add(layout.CONNECTIONS, 1)
+    board.row(2).set(layout.PHASE, layout.Phase.STOPPED)
+    board.fold(2)
+    board.fold(2)  # a second time adds nothing
+    assert board.totals()["requests"] == 40
+    assert board.row(2).get(layout.REQUESTS) == 0
+    assert board.row(2).get(layout.CONNECTIONS) == 0
+    assert board.row(2).get(layout.PHASE) == layout.Phase.EMPTY
+
+
+def test_another_process_sees_what_is_written_and_its_writing_is_seen(board: Board) -> None:
+    board.row(0).set(layout.PID, 7)
+    pid = os.fork()
+    if pid == 0:  # the child opens the board anew, from the descriptor, as a nursery does
+        code = 1
+        try:
+            other = Board.from_fd(os.dup(board.fd), SLOTS)
+            other.row(1).set(layout.REQUESTS, other.row(0).get(layout.PID) + 1)
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert board.row(1).get(layout.REQUESTS) == 8
+
+
+def test_the_descriptor_is_not_inherited_by_accident(board: Board) -> None:
+    assert not os.get_inheritable(board.fd)
+
+
+def test_without_memfd_an_unlinked_file_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "memfd_create", refused, raising=False)
+    board = Board.create(2)
+    try:
+        assert os.fstat(board.fd).st_nlink == 0
+        board.row(1).set(layout.REQUESTS, 5)
+        assert board.totals()["requests"] == 5
+    finally:
+        board.close()
