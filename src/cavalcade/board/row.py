@@ -31,3 +31,7 @@ class Row:
         """Zero every word."""
         for word in range(len(self._words)):
             self._words[word] = 0
+
+    def release(self) -> None:
+        """Let go of the memory, so that the board can be unmapped; the row is unusable after this."""
+        self._words.release()

@@ -69,7 +69,7 @@ class Board:
     def close(self) -> None:
         """Unmap it and close the descriptor; rows handed out are unusable after this."""
         for row in self._rows:
-            row._words.release()
+            row.release()
         self._rows.clear()
         self._words.release()
         self._map.close()

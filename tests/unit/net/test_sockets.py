@@ -1,0 +1,236 @@
+"""Addresses become listening sockets, all or none, and an error names who is in the way."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cavalcade.errors import BindError
+from cavalcade.net import sockets
+from cavalcade.net.sockets import Listener
+
+Bind = Callable[..., list[Listener]]
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6 loopback")
+
+
+@pytest.fixture
+def bind() -> Iterator[Bind]:
+    made: list[Listener] = []
+
+    def bind(*addresses: str) -> list[Listener]:
+        listeners = sockets.bind_all(addresses, 16)
+        made.extend(listeners)
+        return listeners
+
+    yield bind
+    for listener in made:
+        sockets.close(listener)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock.getsockname()[1]
+
+
+def _connects(family: int, address: object) -> bool:
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.settimeout(5)
+        return sock.connect_ex(address) == 0  # type: ignore[arg-type]
+
+
+def test_port_0_takes_a_free_port_and_the_url_shows_it(bind: Bind) -> None:
+    (listener,) = bind("127.0.0.1:0")
+    port = listener.sock.getsockname()[1]
+    assert listener.url == f"http://127.0.0.1:{port}"
+    assert listener.address == f"127.0.0.1:{port}"
+    assert _connects(socket.AF_INET, ("127.0.0.1", port))
+
+
+def test_a_listener_does_not_block_is_not_inherited_and_sends_small_answers_at_once(bind: Bind) -> None:
+    (listener,) = bind("127.0.0.1:0")
+    assert not listener.sock.getblocking()
+    assert not os.get_inheritable(listener.sock.fileno())
+    assert listener.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.parametrize("address", [":0", "0", "0.0.0.0:0"])
+def test_every_interface_is_bound_and_the_url_is_one_that_can_be_reached(bind: Bind, address: str) -> None:
+    (listener,) = bind(address)
+    host, port = listener.sock.getsockname()
+    assert host == "0.0.0.0"
+    assert listener.url == f"http://127.0.0.1:{port}"
+
+
+@ipv6
+def test_an_ipv6_wildcard_takes_no_ipv4_so_both_can_stand_side_by_side(bind: Bind) -> None:
+    (v4,) = bind("0.0.0.0:0")
+    port = v4.sock.getsockname()[1]
+    (v6,) = bind(f"[::]:{port}")
+    assert v6.url == f"http://[::1]:{port}"
+    assert v6.address == f"[::]:{port}"
+    assert v6.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+
+
+def test_a_name_is_listened_on_at_each_of_its_addresses_with_one_port(bind: Bind) -> None:
+    listeners = bind("localhost:0")
+    found = {info[4][0] for info in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
+    assert {listener.sock.getsockname()[0] for listener in listeners} <= found
+    assert len({listener.sock.getsockname()[1] for listener in listeners}) == 1
+
+
+@pytest.mark.parametrize(
+    "address", ["", "nonsense", "host:port", "1.2.3.4:99999", "[::1", "::1:80", "unix:", "unix:/x?mode=9", "unix:/x?size=3"]
+)
+def test_what_is_no_address_is_refused_with_what_would_be_one(address: str) -> None:
+    with pytest.raises(BindError) as caught:
+        sockets.bind_all([address], 16)
+    assert caught.value.fix
+
+
+def test_a_name_that_does_not_resolve_says_so() -> None:
+    with pytest.raises(BindError, match=r'"no-such-host\.invalid" .* does not resolve'):
+        sockets.bind_all(["no-such-host.invalid:8000"], 16)
+
+
+def test_an_address_of_another_machine_says_so() -> None:
+    with pytest.raises(BindError, match=r"192\.0\.2\.1 is not an address of this machine") as caught:
+        sockets.bind_all(["192.0.2.1:8000"], 16)
+    assert "0.0.0.0" in caught.value.fix
+
+
+def test_a_port_in_use_names_the_process_its_command_user_and_age(taken: int) -> None:
+    with pytest.raises(BindError) as caught:
+        sockets.bind_all([f"127.0.0.1:{taken}"], 16)
+    who = rf"pid {os.getpid()} \(.+, user {pwd.getpwuid(os.getuid()).pw_name}, up \d+ (s|min|h|d)\)"
+    assert re.fullmatch(rf"Port {taken} on 127\.0\.0\.1 is in use by {who}\.", caught.value.cause)
+    assert caught.value.fix == f"use another port, for example --port {taken + 1}, or stop it: kill {os.getpid()}"
+
+
+def test_a_port_in_use_on_every_interface_is_in_the_way_of_one(bind: Bind) -> None:
+    (listener,) = bind("0.0.0.0:0")
+    port = listener.sock.getsockname()[1]
+    with pytest.raises(BindError, match=f"in use by pid {os.getpid()}"):
+        sockets.bind_all([f"127.0.0.1:{port}"], 16)
+
+
+def test_of_processes_that_share_a_port_the_parent_is_named() -> None:
+    code = (
+        "import os, socket, sys\n"
+        "sock = socket.create_server(('127.0.0.1', 0))\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    sys.stdin.read(); os._exit(0)\n"
+        "print(sock.getsockname()[1], flush=True)\n"
+        "sys.stdin.read(); os.waitpid(child, 0)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        with pytest.raises(BindError, match=f"in use by pid {process.pid} "):
+            sockets.bind_all([f"127.0.0.1:{port}"], 16)
+        process.communicate()
+
+
+def test_where_the_holder_cannot_be_seen_the_error_says_that_much(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(kind: str) -> object:
+        raise sockets.psutil.AccessDenied
+
+    monkeypatch.setattr(sockets.psutil, "net_connections", denied)
+    with pytest.raises(BindError, match="in use by a process that this user may not see"):
+        sockets.bind_all([f"127.0.0.1:{taken}"], 16)
+
+
+def test_where_one_address_fails_none_is_left_open(taken: int, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        free = sock.getsockname()[1]
+    path = tmp_path / "app.sock"
+    with pytest.raises(BindError):
+        sockets.bind_all([f"127.0.0.1:{free}", f"unix:{path}", f"127.0.0.1:{taken}"], 16)
+    assert not _connects(socket.AF_INET, ("127.0.0.1", free))
+    assert not path.exists()
+
+
+def test_a_unix_socket_has_the_mode_asked_for_and_goes_with_its_listener(tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    (listener,) = sockets.bind_all([f"unix:{path}?mode=600"], 16)
+    assert listener.url == listener.address == f"unix:{path}"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert _connects(socket.AF_UNIX, str(path))
+    sockets.close(listener)
+    assert not path.exists()
+
+
+def test_a_unix_socket_is_for_the_user_and_the_group_unless_told_otherwise(bind: Bind, tmp_path: Path) -> None:
+    previous = os.umask(0)
+    try:
+        bind(f"unix:{tmp_path}/app.sock")
+        assert os.umask(0) == 0  # the process's own is as it was
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE((tmp_path / "app.sock").stat().st_mode) == 0o660
+
+
+def test_a_socket_file_left_by_a_dead_server_is_taken_over(bind: Bind, tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind(str(path))
+    bind(f"unix:{path}")
+    assert _connects(socket.AF_UNIX, str(path))
+
+
+def test_a_socket_file_of_a_live_server_is_refused_and_the_server_named(bind: Bind, tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    bind(f"unix:{path}")
+    with pytest.raises(BindError, match=f"{path} is in use by pid {os.getpid()} "):
+        sockets.bind_all([f"unix:{path}"], 16)
+    assert _connects(socket.AF_UNIX, str(path))
+
+
+def test_a_file_that_is_no_socket_is_never_removed(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_text("precious")
+    with pytest.raises(BindError, match="is not a socket"):
+        sockets.bind_all([f"unix:{path}"], 16)
+    assert path.read_text() == "precious"
+
+
+def test_closing_leaves_the_socket_file_of_a_successor_alone(bind: Bind, tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    (first,) = sockets.bind_all([f"unix:{path}"], 16)
+    path.unlink()
+    bind(f"unix:{path}")
+    sockets.close(first)
+    assert _connects(socket.AF_UNIX, str(path))
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BindError, match=r"directory of .* does not exist") as caught:
+        sockets.bind_all([f"unix:{tmp_path}/no/app.sock"], 16)
+    assert caught.value.fix == f"mkdir -p {tmp_path}/no"
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may bind any port")
+def test_a_privileged_port_says_what_it_needs() -> None:
+    with pytest.raises(BindError, match="needs more rights"):
+        sockets.bind_all(["127.0.0.1:1"], 16)
