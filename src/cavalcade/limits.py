@@ -47,3 +47,6 @@ WORKERS_MAX = 512  # rows on the board
 # -- logs ----------------------------------------------------------------------------------------------------------------
 PEER_LOG_EVERY_S = 1.0  # at most one line about bad requests in this time; what was left out is counted on the next
 PEER_LOG_BYTES = 64  # how much of a bad request is quoted
+LOG_KEPT_BYTES = 1 * MIB  # lines held for a reader of stdout or stderr that is behind; beyond it the oldest are dropped and counted
+LOG_PATIENCE_S = 0.1  # how long one line of the server's own log may wait for its reader; access lines never wait
+LOG_TARGET_CHARS = 2000  # how much of a request target an access line shows

@@ -1,0 +1,186 @@
+"""One line for each request, written in batches.
+
+The request path only appends a tuple. Once per tick of the loop the batch is formatted and goes out in one write. Where the
+user's `--log-config` hangs handlers of its own on `cavalcade.access`, they get real log records instead, with the same facts as
+extras: client, method, target, http_version, status, bytes, duration_s, worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+
+import msgspec
+
+from cavalcade import limits
+from cavalcade.config.options import Settings
+from cavalcade.observe.logs import ACCESS_LOGGER, LOGGER, OwnHandler, stamp
+
+Entry = tuple[str, str, str, str, int, int, float]
+
+# What could end a line early, close the quotes or steer a terminal. The peer chooses the target, and often the method.
+_UNSAFE = re.compile(r'[^\x20-\x7e]|["\\]')
+
+_STATUS_COLOURS = {1: "36", 2: "32", 3: "36", 4: "33", 5: "31"}
+
+_DROPPED_EVERY_S = 60.0
+
+
+class AccessLog:
+    """The access log of one worker. `pending` tells whether a flush is due."""
+
+    __slots__ = ("_encoder", "_log", "_logger", "_pid", "_said_dropped", "_say_dropped_at", "_worker", "append", "pending")
+
+    def __init__(self, settings: Settings, *, worker: int | None = None) -> None:
+        """`cavalcade.observe.logs.configure` comes first, in the same process."""
+        self.pending: list[Entry] = []
+        self.append = self.pending.append
+        self._logger = logging.getLogger(ACCESS_LOGGER)
+        self._log = logging.getLogger(LOGGER)
+        self._encoder = msgspec.json.Encoder()
+        self._pid = os.getpid()
+        self._worker = worker
+        self._say_dropped_at = 0.0
+        self._said_dropped = 0
+
+    def add(self, client: str, method: str, target: str, version: str, status: int, sent_bytes: int, seconds: float) -> None:
+        """Remember one finished request. `target` is as it came, with its query; `version` is "1.1"; `seconds` from head to end."""
+        self.append((client, method, target, version, status, sent_bytes, seconds))
+
+    def flush(self) -> None:
+        """Write what is pending; its time is now, so call this in the tick in which the requests ended."""
+        handler = self._own_handler()
+        if not self.pending:
+            if handler is not None:
+                handler.writer.flush()
+            return
+        batch = self.pending.copy()
+        self.pending.clear()  # the list stays: others hold it
+        if not self._logger.isEnabledFor(logging.INFO):
+            return
+        if handler is None:
+            for entry in batch:
+                self._emit(entry)
+            return
+        now = time.time()
+        if handler.shape == "json":
+            lines = self._json_lines(batch, now)
+        elif handler.shape == "text":
+            lines = self._coloured_lines(batch, now)
+        else:
+            lines = self._plain_lines(batch, now)
+        handler.writer.write(lines)
+        if handler.writer.dropped != self._said_dropped:
+            self._say_dropped(handler)
+
+    def _own_handler(self) -> OwnHandler | None:
+        """Our handler where it is the only one, so that nobody else waits for records."""
+        handlers = self._logger.handlers
+        if len(handlers) == 1 and not self._logger.propagate and not self._logger.filters:
+            handler = handlers[0]
+            if type(handler) is OwnHandler and not handler.filters:
+                return handler
+        return None
+
+    def _plain_lines(self, batch: list[Entry], now: float) -> bytes:
+        head = f"{stamp(now)} [{self._pid}]"
+        return "".join(
+            [
+                f'{head} {quoted(client)} "{quoted(method)} {quoted(target)} HTTP/{version}" {status} {size}B {seconds * 1000:.1f}ms\n'
+                for client, method, target, version, status, size, seconds in batch
+            ]
+        ).encode("ascii")
+
+    def _coloured_lines(self, batch: list[Entry], now: float) -> bytes:
+        head = f"\x1b[2m{stamp(now)} [{self._pid}]\x1b[0m"
+        return "".join(
+            [
+                f'{head} {quoted(client)} "\x1b[1m{quoted(method)} {quoted(target)}\x1b[0m HTTP/{version}" '
+                f"\x1b[{_STATUS_COLOURS.get(status // 100, '0')}m{status}\x1b[0m {size}B {seconds * 1000:.1f}ms\n"
+                for client, method, target, version, status, size, seconds in batch
+            ]
+        ).encode("ascii")
+
+    def _json_lines(self, batch: list[Entry], now: float) -> bytes:
+        common: dict[str, object] = {"time": stamp(now, "T"), "level": "info", "logger": ACCESS_LOGGER}
+        who: dict[str, object] = {"pid": self._pid} if self._worker is None else {"pid": self._pid, "worker": self._worker}
+        return self._encoder.encode_lines(
+            [
+                {
+                    **common,
+                    "message": f"{quoted(method)} {quoted(target)} {status}",
+                    **who,
+                    "client": client,
+                    "method": method,
+                    "target": shown(target),
+                    "http_version": version,
+                    "status": status,
+                    "bytes": size,
+                    "duration_s": round(seconds, 6),
+                }
+                for client, method, target, version, status, size, seconds in batch
+            ]
+        )
+
+    def _emit(self, entry: Entry) -> None:
+        client, method, target, version, status, size, seconds = entry
+        # The five arguments in this order are what uvicorn's AccessFormatter takes apart; logging set-ups that use it keep working.
+        record = self._logger.makeRecord(
+            ACCESS_LOGGER,
+            logging.INFO,
+            __file__,
+            0,
+            f'%s - "%s %s HTTP/%s" %d {size}B {seconds * 1000:.1f}ms',
+            (quoted(client), quoted(method), quoted(target), version, status),
+            None,
+            extra={
+                "client": client,
+                "method": method,
+                "target": shown(target),
+                "http_version": version,
+                "status": status,
+                "bytes": size,
+                "duration_s": round(seconds, 6),
+                "worker": self._worker,
+            },
+        )
+        try:
+            self._logger.handle(record)
+        except Exception:  # noqa: BLE001  logged, and the requests themselves were answered
+            # A user's handler or filter that fails does so for every request.
+            self._log.exception("a handler of %s failed", ACCESS_LOGGER)
+
+    def _say_dropped(self, handler: OwnHandler) -> None:
+        now = time.monotonic()
+        if now < self._say_dropped_at:
+            return
+        self._say_dropped_at = now + _DROPPED_EVERY_S
+        lost = handler.writer.dropped - self._said_dropped
+        self._said_dropped = handler.writer.dropped
+        self._log.warning("access log: %d lines dropped, stdout: %s", lost, handler.writer.trouble or "working again")
+
+
+def quoted(text: str) -> str:
+    """`text` fit for one line between double quotes: printable ASCII, everything else escaped, cut where it is endless."""
+    if len(text) > limits.LOG_TARGET_CHARS:
+        text = text[: limits.LOG_TARGET_CHARS] + "..."
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return _UNSAFE.sub(_escape, text)
+
+
+def shown(text: str) -> str:
+    """`text` cut where it is endless, and without lone surrogates, which JSON cannot carry."""
+    if len(text) > limits.LOG_TARGET_CHARS:
+        text = text[: limits.LOG_TARGET_CHARS] + "..."
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _escape(match: re.Match[str]) -> str:
+    char = match[0]
+    code = ord(char)
+    if char in '"\\':
+        return "\\" + char
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
