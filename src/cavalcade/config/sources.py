@@ -111,6 +111,7 @@ def resolve(
     environ: Mapping[str, str],
     origin_of: Callable[[str], str] = flag_of,
     root: Path = Path("/"),
+    files: bool = True,
 ) -> Resolved:
     """Read every source and settle what the server runs with: `workers` is a number, `bind` is filled.
 
@@ -123,7 +124,8 @@ def resolve(
     arguments = {name: raw for name, raw in cli.items() if raw is not None}
     config = arguments.pop("config", None) or environ.get(f"{ENV_PREFIX}CONFIG")
     _read_platform(reading, environ)
-    _read_files(reading, cwd, None if config is None else str(config))
+    if files:
+        _read_files(reading, cwd, None if config is None else str(config))
     _read_environment(reading, environ)
     for name, raw in arguments.items():
         reading.take(name, raw, Level.ARGUMENT, origin_of(name), origin_of)

@@ -53,6 +53,13 @@ class ConnectionContext:
         self.body_s = settings.body_timeout
         self.write_s = settings.write_timeout
         self.flush_due = False
+        self.closing: asyncio.Future[None] | None = None
+
+    def wait_connection_closed(self) -> asyncio.Future[None]:
+        """Done when the next connection has closed."""
+        if self.closing is None or self.closing.done():
+            self.closing = self.loop.create_future()
+        return self.closing
 
     def note_access(self) -> None:
         """An access line was added: write the batch at the end of this turn of the loop."""
@@ -135,7 +142,10 @@ class Connection:
         return False  # the client has left; the transport flushes and closes
 
     def connection_lost(self, error: BaseException | None) -> None:
-        self.context.connections.discard(self)
+        context = self.context
+        context.connections.discard(self)
+        if context.closing is not None and not context.closing.done():
+            context.closing.set_result(None)
         self.engine.close()
         self.deadline = 0.0
         self.write_deadline = 0.0
@@ -215,9 +225,9 @@ class Connection:
             # If the body comes in the same turn of the loop, they go out together.
             self.context.loop.call_soon(self.send_head, self.exchange)
 
-    def send_head(self, exchange: Exchange) -> None:
+    def send_head(self, exchange: Exchange | None) -> None:
         """Send a head that is still due, for example that of an event stream with no event yet."""
-        if self.exchange is exchange and exchange is not None and self.engine.head_due and not exchange.gone:
+        if exchange is not None and self.exchange is exchange and self.engine.head_due and not exchange.gone:
             self.head_sent = True
             self.transport.write(self.engine.take_head(0, True))
 
@@ -386,6 +396,13 @@ class Connection:
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         transport.abort()
+
+    def abort(self) -> None:
+        """Close now; what was written and not taken is lost."""
+        if self.exchange is not None:
+            self.reset()
+        else:
+            self.transport.abort()
 
     def discard(self, data: bytes) -> None:
         """Bytes that nobody wants, read so that the connection can go on or end well."""

@@ -60,8 +60,8 @@ Report = Ready | BootFailed | Retire | Drained
 Order = Drain | Stop
 
 _encode = msgspec.json.Encoder().encode
-_decode_report = msgspec.json.Decoder(Report).decode
-_decode_order = msgspec.json.Decoder(Order).decode
+_report_decoder: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)
+_order_decoder: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
 
 
 def encode(message: Report | Order) -> bytes:
@@ -71,12 +71,12 @@ def encode(message: Report | Order) -> bytes:
 
 def decode_report(line: bytes) -> Report:
     """What a worker said. Raises `msgspec.DecodeError` on anything else."""
-    return _decode_report(line)
+    return _report_decoder.decode(line)
 
 
 def decode_order(line: bytes) -> Order:
     """What the supervisor said. Raises `msgspec.DecodeError` on anything else."""
-    return _decode_order(line)
+    return _order_decoder.decode(line)
 
 
 class Lines:

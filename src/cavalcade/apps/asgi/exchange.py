@@ -1,0 +1,228 @@
+"""One request and its response: the `receive` and `send` that an ASGI app is called with.
+
+Nothing here allocates a Future, an Event or a timer for a request that need not wait: `send` returns one shared awaitable that is
+done, `receive` a message that is there.
+
+This file is plain Python and, compiled with the exchange.pxd beside it, an extension module. No `async def` in it: those
+are in waits.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Coroutine, Generator
+from typing import Any
+
+from cavalcade.apps.asgi import order, waits
+from cavalcade.apps.stream import Serving, Stream
+from cavalcade.errors import AppProtocolError
+
+log = logging.getLogger("cavalcade")
+
+_Task = asyncio.Task
+_EAGER = sys.version_info >= (3, 12)
+
+
+class Done:
+    """An awaitable that is done, with no result. A whole coroutine, so that `asyncio.create_task(send(...))` works.
+
+    It has no state: one serves all.
+    """
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return iter(())  # type: ignore[return-value]  # the cheapest iterator there is; nobody sends into it
+
+    def send(self, value: object) -> None:
+        raise StopIteration
+
+    def throw(self, *error: Any) -> None:
+        if len(error) > 1 and error[1] is not None:
+            raise error[1]
+        raise error[0]
+
+    def close(self) -> None:
+        pass
+
+
+Coroutine.register(Done)
+DONE = Done()
+
+
+class Exchange:
+    """Between one app call and one `Stream`. The connection feeds it, the app drains it."""
+
+    def __init__(self, serving: Serving, stream: Stream, scope: dict[str, Any], has_body: bool) -> None:
+        self.serving = serving
+        self.stream = stream
+        self.scope = scope
+        self.sent = order.NOTHING
+        self.gone = False  # the client is
+        self.ended = False  # the app has returned or raised
+        self.body_ended = not has_body
+        self.end_told = False  # the app has received more_body=False
+        self.chunks: list[bytes] = []
+        self.buffered = 0
+        self.news: asyncio.Future[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Call the app. On Python 3.12 and later it runs at once, up to where it first waits."""
+        serving = self.serving
+        serving.running.add(self)
+        coroutine = waits.run(self)
+        if _EAGER:
+            self.task = _Task(coroutine, loop=serving.loop, context=serving.context.copy(), eager_start=True)  # type: ignore[call-arg, unused-ignore]
+        else:
+            self.task = _Task(coroutine, loop=serving.loop, context=serving.context.copy())
+
+    # -- the app's side ------------------------------------------------------------------------------------------------------
+
+    def receive(self) -> Any:
+        """ASGI `receive`: http.request with a piece of the body, or http.disconnect when the client is gone or answered."""
+        if self.has_news():
+            return waits.ready(self.take_news())
+        self.stream.want_body()
+        return waits.next_message(self)
+
+    def send(self, message: Any) -> Any:
+        """ASGI `send`. Raises `AppProtocolError` on what the order table does not allow, `OSError` when the client is gone."""
+        try:
+            kind = message["type"]
+            step = order.LEGAL[self.sent].get(kind)
+        except (TypeError, KeyError):
+            raise order.violation(self.sent, message) from None
+        if step is None:
+            raise order.violation(self.sent, message)
+        if self.gone:
+            raise waits.ClientDisconnected("the client is gone")
+        if step == order.START:
+            status = message.get("status")
+            self.stream.start(status, message.get("headers", ()))
+            self.sent = order.STARTED
+            return DONE
+        body = message.get("body", b"")
+        if type(body) is not bytes:
+            if not isinstance(body, bytes | bytearray | memoryview):
+                raise AppProtocolError(f"the body is {type(body).__name__}, not bytes")
+            body = bytes(body)
+        if message.get("more_body", False):
+            self.stream.write(body, True)
+            self.sent = order.BODY
+            if self.stream.write_paused:
+                return waits.writable(self)
+            return DONE
+        self.stream.write(body, False)
+        self.sent = order.COMPLETE
+        if self.news is not None:
+            self.wake()
+        return DONE
+
+    def has_news(self) -> bool:
+        return bool(self.chunks) or self.gone or (self.body_ended and not self.end_told) or self.sent == order.COMPLETE
+
+    def take_news(self) -> dict[str, Any]:
+        """The next message for the app; only when `has_news()`."""
+        chunks = self.chunks
+        if self.sent == order.COMPLETE or (self.gone and not chunks and not self.body_ended) or (self.gone and self.end_told):
+            return {"type": "http.disconnect"}
+        if not chunks:
+            self.end_told = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self.chunks = []
+        self.buffered = 0
+        if self.body_ended:
+            self.end_told = True
+        else:
+            self.stream.want_body()
+        return {"type": "http.request", "body": body, "more_body": not self.body_ended}
+
+    def wait_news(self) -> asyncio.Future[None]:
+        # Two tasks of one app may both be in receive(); they share the Future, and look again when it is done.
+        if self.news is None or self.news.done():
+            self.news = self.serving.loop.create_future()
+        return self.news
+
+    def wake(self) -> None:
+        news = self.news
+        if news is not None:
+            self.news = None
+            if not news.done():
+                news.set_result(None)
+
+    def is_complete(self) -> bool:
+        """Has the app sent its whole response?"""
+        return self.sent == order.COMPLETE
+
+    # -- the connection's side ---------------------------------------------------------------------------------------------
+
+    def feed_body(self, chunk: bytes) -> int:
+        """A piece of the request body; returns how many bytes the app has not taken yet."""
+        self.chunks.append(chunk)
+        self.buffered += len(chunk)
+        if self.news is not None:
+            self.wake()
+        return self.buffered
+
+    def feed_end(self) -> None:
+        self.body_ended = True
+        if self.news is not None:
+            self.wake()
+
+    def disconnect(self) -> None:
+        """The client is gone: wake `receive`, and let `send` fail."""
+        self.gone = True
+        if self.news is not None:
+            self.wake()
+
+    def cancel(self) -> None:
+        """The time is up. An app that swallows this is left behind when its loop closes."""
+        if self.task is not None:
+            self.task.cancel()
+
+    # -- the end -------------------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        self.ended = True
+        self.serving.running.discard(self)
+
+    def app_returned(self) -> None:
+        self.finish()
+        if self.sent == order.COMPLETE or self.gone:
+            return
+        if self.sent == order.BODY:
+            what = "the app returned in the middle of its response body (more_body was still true)"
+        elif self.sent == order.STARTED:
+            what = "the app returned after http.response.start without a body"
+        else:
+            what = "the app returned without sending a response"
+        log.error("%s: %s", self.request_line(), what)
+        self.stream.fail(500, "Internal Server Error")
+
+    def app_raised(self, error: BaseException) -> None:
+        self.finish()
+        if self.gone and isinstance(error, OSError | asyncio.CancelledError):
+            return  # it was told that the client is gone, and left
+        if isinstance(error, asyncio.CancelledError):
+            if self.sent != order.COMPLETE:
+                log.warning("%s: cancelled before the response was complete", self.request_line())
+                self.stream.fail(503, "Service Unavailable")
+            return
+        if self.sent == order.COMPLETE:
+            log.error("%s: the app failed after its response was complete", self.request_line(), exc_info=error)
+            return
+        log.error("%s: the app failed", self.request_line(), exc_info=error)
+        self.stream.fail(500, "Internal Server Error")
+
+    def complain_short(self, sent: int, length: int) -> None:
+        """The response was shorter than its Content-Length; the client will see a reset."""
+        log.error("%s: the response body is shorter than its Content-Length: %d bytes instead of %d", self.request_line(), sent, length)
+
+    def request_line(self) -> str:
+        """The request as the log shows it, safe to print."""
+        scope = self.scope
+        query = scope["query_string"]
+        target = scope["raw_path"] + (b"?" + query if query else b"")
+        return f"{scope['method']} {target.decode('ascii', 'backslashreplace')[:512]}"

@@ -1,0 +1,32 @@
+"""Which message an app may send when. What is not in the table is illegal."""
+
+from __future__ import annotations
+
+from cavalcade.errors import AppProtocolError
+
+# What an app has sent so far ...
+NOTHING, STARTED, BODY, COMPLETE = range(4)
+# ... and what a message then does.
+START, WRITE = 1, 2
+
+LEGAL: list[dict[str, int]] = [
+    {"http.response.start": START},  # NOTHING
+    {"http.response.body": WRITE},  # STARTED
+    {"http.response.body": WRITE},  # BODY
+    {},  # COMPLETE
+]
+
+EXPECTED = [
+    "http.response.start is expected first",
+    "http.response.body is expected after http.response.start",
+    "only http.response.body may follow a piece of the body",
+    "the response is already complete (more_body was false)",
+]
+
+
+def violation(sent: int, message: object) -> AppProtocolError:
+    """What is wrong with a message that the table does not allow."""
+    kind = message.get("type") if isinstance(message, dict) else None
+    if kind is None:
+        return AppProtocolError(f"the app sent {message!r:.80}, which is no ASGI message: a dict with a 'type'")
+    return AppProtocolError(f"the app sent {kind!r}: {EXPECTED[sent]}")

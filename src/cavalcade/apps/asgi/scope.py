@@ -1,0 +1,43 @@
+"""The connection scope of ASGI HTTP (spec 2.5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cavalcade.apps.stream import Serving
+from cavalcade.types import Address
+from cavalcade.wire.sink import Head
+
+
+def template(serving: Serving, scheme: str, client: Address | None, server: Address | None) -> dict[str, Any]:
+    """What all requests of one connection have in common."""
+    return {
+        "type": "http",
+        "asgi": None,
+        "http_version": "1.1",
+        "server": server,
+        "client": client,
+        "scheme": scheme,
+        "root_path": serving.root_path,
+    }
+
+
+def build(serving: Serving, template: dict[str, Any], head: Head) -> dict[str, Any]:
+    """The scope of one request. It is the app's to change: nothing in it is shared with another request."""
+    scope = template.copy()
+    scope["asgi"] = {"version": "3.0", "spec_version": "2.5"}
+    scope["http_version"] = head.version
+    scope["method"] = head.method
+    if serving.root_path:
+        # ASGI: `path` and `raw_path` include the root path. The proxy has cut it off, so it is put back.
+        scope["path"] = serving.root_path + head.path
+        scope["raw_path"] = serving.raw_root_path + head.raw_path
+    else:
+        scope["path"] = head.path
+        scope["raw_path"] = head.raw_path
+    scope["query_string"] = head.query
+    scope["headers"] = head.headers
+    state = serving.state
+    if state is not None:
+        scope["state"] = state.copy()
+    return scope

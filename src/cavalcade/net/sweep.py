@@ -1,0 +1,42 @@
+"""One timer for all deadlines of a worker: a connection stores until when it may stay as it is, the sweep looks twice a second.
+
+It also keeps what is the same for all requests of a second: the coarse clock and the Date header.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from email.utils import formatdate
+
+from cavalcade import limits
+from cavalcade.net.connection import ConnectionContext
+
+
+class Sweep:
+    """Runs while a worker serves."""
+
+    def __init__(self, context: ConnectionContext, *, date_header: bool) -> None:
+        self._context = context
+        self._date_header = date_header
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        self._turn()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _turn(self) -> None:
+        context = self._context
+        now = context.now = time.monotonic()
+        wall = time.time()
+        if self._date_header:
+            # RFC 9110 section 6.6.1: an origin server with a clock sends Date; it has the resolution of a second.
+            context.rules.date = b"date: %b\r\n" % formatdate(wall, usegmt=True).encode("ascii")
+        for connection in tuple(context.connections):
+            connection.on_sweep(now)
+        # To the turn of the next half second, so that Date is never stale for long.
+        self._timer = context.loop.call_later(limits.SWEEP_S - wall % limits.SWEEP_S, self._turn)

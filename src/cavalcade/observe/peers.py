@@ -1,0 +1,43 @@
+"""One line about bad requests, at most one a second: who, why, and how it began. A flood of them must not become a flood of lines."""
+
+from __future__ import annotations
+
+import logging
+
+from cavalcade import limits
+from cavalcade.errors import PeerError
+
+log = logging.getLogger("cavalcade")
+
+
+class PeerLog:
+    """Rate-limited log of what peers did wrong. Time is given, not read."""
+
+    def __init__(self) -> None:
+        self._next_at = 0.0
+        self._left_out = 0
+
+    def refused(self, now: float, peer: str, error: PeerError, first: bytes = b"") -> None:
+        """A request was answered with `error.status` and its connection closed."""
+        fix = f"; {error.fix}" if error.fix else ""
+        self._line(now, f"bad request from {peer}: {error.cause}{fix} (answered {error.status}){_quote(first)}")
+
+    def closed(self, now: float, peer: str, why: str) -> None:
+        """A connection was closed without an answer."""
+        self._line(now, f"connection of {peer} closed: {why}")
+
+    def _line(self, now: float, text: str) -> None:
+        if now < self._next_at:
+            self._left_out += 1
+            return
+        self._next_at = now + limits.PEER_LOG_EVERY_S
+        if self._left_out:
+            text += f"; {self._left_out} more like it since the last such line"
+            self._left_out = 0
+        log.warning("%s", text)
+
+
+def _quote(first: bytes) -> str:
+    if not first:
+        return ""
+    return f": it began {first[: limits.PEER_LOG_BYTES]!r}"

@@ -1,0 +1,622 @@
+"""The HTTP/1.1 and HTTP/1.0 engine: llhttp (through httptools) tokenizes, the policy here decides.
+
+How it works. llhttp cannot be stopped in the middle of its input, so bytes are cut before they reach it: one call gets at most
+one head, or the rest of one body. That gives three things: the app is started outside of a parser callback; a pipelined
+request is not even parsed before the one in front of it is answered; and our own idea of where a message ends must agree with
+llhttp's, or the connection is refused (two parsers that disagree are how requests are smuggled).
+
+    HEAD --head is whole--> BODY --body is whole--> WAIT --response is done, `next_request()`--> HEAD
+         `---- no body -------------------------------^
+
+The response side is here too, because it is tied to the request it answers: HEAD, HTTP/1.0 and `Connection: close` decide
+how a response is framed.
+
+This file is plain Python and, compiled with the h1.pxd beside it, an extension module. No `async def` in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import unquote_to_bytes
+
+import httptools
+
+from cavalcade import limits
+from cavalcade.errors import (
+    AppProtocolError,
+    BodyTooLarge,
+    ExpectationFailed,
+    HeadTooLarge,
+    NotImplementedByServer,
+    PeerError,
+    TargetTooLong,
+    VersionNotSupported,
+)
+from cavalcade.wire import fields
+from cavalcade.wire.sink import Head, Sink
+
+# Where in a message the input stands.
+HEAD, BODY_LENGTH, BODY_CHUNKED, WAIT, CLOSED = range(5)
+# Where in a chunked body.
+SIZE_LINE, CHUNK_DATA, TRAILERS = range(3)
+
+CRLF = b"\r\n"
+END_OF_HEAD = b"\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+END_OF_CHUNKS = CRLF + LAST_CHUNK
+
+_targets: dict[bytes, tuple[str, bytes, bytes]] = {}  # origin-form target -> (path, raw path, query)
+
+
+def split_target(target: bytes) -> tuple[str, bytes, bytes]:
+    """(path, raw path, query) of an origin-form target; the path is percent-decoded UTF-8 (ASGI HTTP spec, `path`)."""
+    raw_path, _, query = target.partition(b"?")
+    path = (unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path).decode("utf-8", "replace")
+    split = (path, raw_path, query)
+    if len(target) <= 256:
+        if len(_targets) >= fields.TABLE_MAX:
+            _targets.clear()
+        _targets[target] = split
+    return split
+
+
+class Rules:
+    """The limits of one listener, and what every response of it carries."""
+
+    def __init__(
+        self,
+        *,
+        request_line: int = limits.REQUEST_LINE_BYTES,
+        header_fields: int = limits.HEADER_FIELDS,
+        head_bytes: int = limits.HEAD_BYTES,
+        body_bytes: int = 0,
+        server: bytes = b"",
+    ) -> None:
+        self.request_line = request_line
+        self.header_fields = header_fields
+        self.head_bytes = head_bytes
+        self.body_bytes = body_bytes
+        self.server = b"server: " + server + CRLF if server else b""
+        self.date = b""  # kept fresh from outside, once a second; empty when no date is to be sent
+
+
+class H1:
+    """One connection's engine. `feed` raises `PeerError`, after which only `refuse` may be called."""
+
+    def __init__(self, sink: Sink, rules: Rules) -> None:
+        self.sink = sink
+        self.rules = rules
+        self.parser = httptools.HttpRequestParser(self)
+        self.head = Head()
+        self.state = HEAD
+        self.feeding = False
+        self.rest = b""  # bytes behind the message that is being answered, not parsed yet
+        # the request
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.hosts = 0
+        self.host_at = 0
+        self.length = -2  # -2 not given, -1 chunked
+        self.expects_continue = False
+        self.muted = False
+        self.tail = b""  # the last bytes of an unfinished head, where its end may have begun
+        self.head_bytes = 0
+        self.body_left = 0
+        self.body_seen = 0
+        self.chunk_state = SIZE_LINE
+        self.chunk_left = 0
+        self.line = b""
+        self.spans: list[bytes] = []
+        self.head_complete = False
+        self.complete = False
+        # the response
+        self.keep_alive = True
+        self.status_line = b""
+        self.response_block = b""
+        self.response_status = 0
+        self.response_length = -1  # -1 when the app gave none
+        self.response_left = 0
+        self.response_chunked = False
+        self.response_bodiless = False
+        self.head_due = False  # `start_response` was called, its head is not out yet
+        self.has_date = False
+        self.has_server = False
+
+    # -- bytes in --------------------------------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """Parse as far as the message that is being answered allows; the rest waits for `next_request()`."""
+        if self.rest:
+            data = self.rest + data
+            self.rest = b""
+        self.feeding = True
+        try:
+            while data:
+                state = self.state
+                if state == HEAD:
+                    data = self.feed_head(data)
+                elif state == BODY_LENGTH:
+                    data = self.feed_length(data)
+                elif state == BODY_CHUNKED:
+                    data = self.feed_chunked(data)
+                elif state == WAIT:
+                    self.rest = data
+                    return
+                else:
+                    return
+        except PeerError:
+            self.state = CLOSED
+            raise
+        finally:
+            self.feeding = False
+
+    def next_request(self) -> None:
+        """The response is done: go on with what the peer has sent meanwhile. Raises as `feed` does."""
+        if self.state != WAIT:
+            return
+        self.state = HEAD
+        if self.rest and not self.feeding:
+            data = self.rest
+            self.rest = b""
+            self.feed(data)
+
+    def close(self) -> None:
+        """Whatever comes now is not for us."""
+        self.state = CLOSED
+        self.rest = b""
+
+    def idle(self) -> bool:
+        """Is this between two requests, with not a byte of the next one here?"""
+        return self.state == HEAD and self.head_bytes == 0
+
+    def feed_head(self, data: bytes) -> bytes:
+        if self.head_bytes == 0:
+            # RFC 9112 section 2.2: ignore at least one empty line before the request line.
+            first = data[0]
+            if first == 13 or first == 10:
+                stripped = data.lstrip(CRLF)
+                if len(data) - len(stripped) > limits.LEADING_EMPTY_LINES_BYTES:
+                    raise PeerError("empty lines in place of a request")
+                if not stripped:
+                    return b""
+                data = stripped
+            self.headers = []
+            self.url = b""
+            self.length = -2
+            self.hosts = 0
+            self.expects_continue = False
+            self.head_complete = False
+            self.complete = False
+        size = len(data)
+        if self.tail:
+            at = (self.tail + data).find(END_OF_HEAD) - len(self.tail)
+            end = at + 4 if at >= -len(self.tail) else 0
+        else:
+            end = data.find(END_OF_HEAD) + 4
+            if end == 3:
+                end = 0
+        if end == 0 or end == size:
+            self.head_bytes += size
+            part = data
+            rest = b""
+        else:
+            self.head_bytes += end
+            part = data[:end]
+            rest = data[end:]
+        upgrade = self.tokenize(part)
+        if self.head_bytes > self.rules.head_bytes:
+            raise HeadTooLarge(f"request head over {self.rules.head_bytes} bytes (limit_request_head)")
+        if end == 0:
+            if len(self.url) > self.rules.request_line or (not self.url and self.head_bytes > self.rules.request_line):
+                raise TargetTooLong(f"request line over {self.rules.request_line} bytes (limit_request_line)")
+            self.tail = (self.tail + data)[-3:]
+            return b""
+        self.tail = b""
+        self.head_bytes = 0
+        if not self.head_complete:
+            if self.url == b"*":  # RFC 9113 section 3.4: PRI * HTTP/2.0
+                raise VersionNotSupported("an HTTP/2 preface on an HTTP/1.1 port", fix="speak HTTP/1.1 here, or put a proxy that does in front")
+            raise PeerError("the request head ends where none should")
+        self.finish_head(upgrade)
+        return rest
+
+    def tokenize(self, data: bytes) -> bool:
+        """Give bytes to llhttp; True when it stopped because the peer asks for another protocol."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return True
+        except httptools.HttpParserCallbackError as error:
+            if isinstance(error.__context__, PeerError):
+                raise error.__context__ from None
+            raise
+        except httptools.HttpParserInvalidMethodError:
+            if data[:1] == b"\x16":  # a TLS handshake record
+                raise PeerError("TLS spoken to a plain HTTP port", fix="use http:// here, or serve TLS") from None
+            raise NotImplementedByServer("not an HTTP method") if _looks_like_http(data) else PeerError("not HTTP") from None
+        except httptools.HttpParserError as error:
+            raise _parser_error(str(error)) from None
+        return False
+
+    def finish_head(self, upgrade: bool) -> None:
+        """The policy: what llhttp lets through and RFC 9112 does not, then hand the request over."""
+        head = self.head
+        parser = self.parser
+        method = parser.get_method()
+        name = fields.METHODS.get(method)
+        head.method = name if name is not None else method.decode("ascii")
+        version = parser.get_http_version()
+        if version == "1.1":
+            # RFC 9112 section 3.2: no Host, or more than one, in a 1.1 request is answered with 400.
+            if self.hosts != 1:
+                raise PeerError("an HTTP/1.1 request without a Host header" if self.hosts == 0 else "more than one Host header")
+        elif version == "1.0":
+            if self.hosts > 1:
+                raise PeerError("more than one Host header")
+            if self.length == -1:
+                # RFC 9112 section 6.1: a 1.0 message with Transfer-Encoding has faulty framing.
+                raise PeerError("Transfer-Encoding in an HTTP/1.0 request")
+        else:
+            raise VersionNotSupported(f"HTTP/{version} in a request line")
+        head.version = version
+        head.headers = self.headers
+        head.target = self.url
+        split = _targets.get(self.url)
+        if split is None:
+            split = self.check_target(method)
+        head.path, head.raw_path, head.query = split
+        self.keep_alive = head.keep_alive = parser.should_keep_alive()
+        head.upgrade = upgrade
+        length = self.length
+        # RFC 9110 section 10.1.1: a 100-continue expectation in a 1.0 request, or without a body, is ignored.
+        head.expects_continue = self.expects_continue and length != -2 and length != 0 and version == "1.1"
+        self.body_seen = 0
+        if length == -2 or length == 0:
+            head.length = 0
+            self.state = WAIT
+        else:
+            if upgrade:
+                self.decline_upgrade()
+            head.length = length
+            if length == -1:
+                self.state = BODY_CHUNKED
+                self.chunk_state = SIZE_LINE
+            else:
+                if 0 < self.rules.body_bytes < length:
+                    raise BodyTooLarge(f"Content-Length over {self.rules.body_bytes} bytes (limit_request_body)")
+                self.state = BODY_LENGTH
+                self.body_left = length
+        self.sink.on_request(head)
+
+    def check_target(self, method: bytes) -> tuple[str, bytes, bytes]:
+        """Check the form of the request target (RFC 9112 section 3.2) and split it."""
+        url = self.url
+        if len(url) + len(method) + 10 > self.rules.request_line:
+            raise TargetTooLong(f"request line over {self.rules.request_line} bytes (limit_request_line)")
+        if b"#" in url:
+            raise PeerError("a fragment in the request target")
+        if method == b"CONNECT":
+            raise NotImplementedByServer("CONNECT: this is no proxy")
+        if url[:1] == b"/":
+            return split_target(url)
+        if url == b"*":
+            if method != b"OPTIONS":
+                raise PeerError("request target * with a method other than OPTIONS")
+            return "*", b"*", b""
+        scheme, separator, rest = url.partition(b"://")
+        if separator and scheme.lower() in (b"http", b"https"):
+            cut = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
+            host = rest[:cut]
+            if not host:
+                raise PeerError("a request target without a host")
+            fields.check_host(host)
+            # RFC 9112 section 3.2.2: the host of an absolute-form target replaces the Host field.
+            if self.hosts:
+                self.headers[self.host_at] = (b"host", host)
+            path = rest[cut:]
+            return split_target(path if path[:1] == b"/" else b"/" + path)
+        raise PeerError("a request target that is neither a path nor a URL")
+
+    def decline_upgrade(self) -> None:
+        """llhttp takes what follows an upgrade for another protocol. We do not change it under a request that has a body, so a
+        fresh parser is told of the body's framing, unheard, and goes on."""
+        self.parser = httptools.HttpRequestParser(self)
+        self.muted = True
+        framing = b"Transfer-Encoding: chunked" if self.length == -1 else b"Content-Length: %d" % self.length
+        try:
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + END_OF_HEAD)
+        finally:
+            self.muted = False
+        self.complete = False
+
+    def feed_length(self, data: bytes) -> bytes:
+        left = self.body_left
+        if len(data) > left:
+            rest = data[left:]
+            data = data[:left]
+        else:
+            rest = b""
+        self.body_left = left - len(data)
+        self.tokenize(data)
+        self.deliver(self.body_left == 0)
+        return rest
+
+    def feed_chunked(self, data: bytes) -> bytes:
+        end = self.frame_chunks(data)
+        rest = b""
+        ended = end >= 0
+        if ended:
+            rest = data[end:]
+            data = data[:end]
+        self.tokenize(data)
+        if 0 < self.rules.body_bytes < self.body_seen:
+            raise BodyTooLarge(f"chunked body over {self.rules.body_bytes} bytes (limit_request_body)")
+        self.deliver(ended)
+        return rest
+
+    def deliver(self, ended: bool) -> None:
+        if ended != self.complete:
+            raise PeerError("the body does not end where its framing says")
+        spans = self.spans
+        if spans:
+            body = spans[0] if len(spans) == 1 else b"".join(spans)
+            self.spans = []
+            self.sink.on_body(body)
+        if ended:
+            if self.state != CLOSED:
+                self.state = WAIT
+            self.sink.on_end()
+
+    def frame_chunks(self, data: bytes) -> int:
+        """Follow the framing of a chunked body (RFC 9112 section 7.1): where it ends in `data`, or -1.
+
+        llhttp decodes and checks; here is only what it does not tell: the sizes, so that absurd ones are refused, and the end.
+        """
+        at = 0
+        size = len(data)
+        while at < size:
+            if self.chunk_state == CHUNK_DATA:
+                step = min(self.chunk_left, size - at)
+                self.chunk_left -= step
+                at += step
+                if self.chunk_left == 0:
+                    self.chunk_state = SIZE_LINE
+                continue
+            newline = data.find(b"\n", at)
+            if newline < 0:
+                self.line += data[at:]
+                at = size
+            else:
+                self.line += data[at : newline + 1]
+                at = newline + 1
+            if len(self.line) > limits.CHUNK_LINE_BYTES and self.chunk_state == SIZE_LINE:
+                raise PeerError("a chunk-size line over its limit")
+            if newline < 0:
+                break
+            line = self.line
+            self.line = b""
+            if self.chunk_state == TRAILERS:
+                self.head_bytes += len(line)
+                if self.head_bytes > self.rules.head_bytes:
+                    raise HeadTooLarge(f"trailer fields over {self.rules.head_bytes} bytes (limit_request_head)")
+                if line == CRLF:
+                    self.head_bytes = 0
+                    return at
+            else:
+                self.read_chunk_size(line)
+        return -1
+
+    def read_chunk_size(self, line: bytes) -> None:
+        digits = line.partition(b";")[0].strip()
+        try:
+            length = int(digits, 16) if digits.isalnum() else -1
+        except ValueError:
+            length = -1
+        if length < 0:
+            raise PeerError("a chunk size that is not a hexadecimal number")
+        if length > limits.LENGTH_MAX:
+            raise BodyTooLarge("a chunk size beyond any sense")
+        if length == 0:
+            self.chunk_state = TRAILERS
+        else:
+            self.body_seen += length
+            self.chunk_state = CHUNK_DATA
+            self.chunk_left = length + 2
+
+    # -- llhttp's callbacks: they collect, and refuse what must not go on ----------------------------------------------------
+
+    def on_url(self, url: bytes) -> None:
+        if not self.muted:
+            self.url = self.url + url if self.url else url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.head_complete:
+            return  # a trailer field: ASGI has no place for it, its size is counted by `frame_chunks`
+        entry = fields.REQUEST_NAMES.get(name)
+        if entry is None:
+            entry = fields.learn_request_name(name)
+        lower, kind = entry
+        # RFC 9110 section 5.5: white space around a value is not part of it. llhttp leaves what follows it.
+        if value and value[-1] <= 32:
+            value = value.rstrip(b" \t")
+        headers = self.headers
+        headers.append((lower, value))
+        if kind != fields.PLAIN:
+            self.on_special(kind, value)
+        if len(headers) > self.rules.header_fields:
+            raise HeadTooLarge(f"more than {self.rules.header_fields} header fields (limit_request_fields)")
+
+    def on_special(self, kind: int, value: bytes) -> None:
+        if kind == fields.HOST_FIELD:
+            fields.check_host(value)
+            self.hosts += 1
+            self.host_at = len(self.headers) - 1
+        elif kind == fields.CONTENT_LENGTH:
+            if len(value) > 20 or int(value) > limits.LENGTH_MAX:
+                raise BodyTooLarge("a Content-Length beyond any sense")
+            self.length = int(value)
+        elif kind == fields.TRANSFER_ENCODING:
+            if value.lower() != b"chunked" or self.length == -1:
+                # RFC 9112 section 6.1: a coding that the server does not understand is answered with 501.
+                raise NotImplementedByServer("a Transfer-Encoding other than chunked")
+            self.length = -1
+        elif kind == fields.EXPECT:
+            if value.lower() != b"100-continue":
+                raise ExpectationFailed("an Expect other than 100-continue")
+            self.expects_continue = True
+
+    def on_headers_complete(self) -> None:
+        self.head_complete = True
+
+    def on_body(self, body: bytes) -> None:
+        self.spans.append(body)
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+    # -- bytes out ---------------------------------------------------------------------------------------------------------
+
+    def start_response(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Check and keep a response head; it goes out with the first body. Raises `AppProtocolError`, with nothing kept."""
+        line = fields.STATUS_LINES.get(status)
+        if line is None or status < 200:
+            line = fields.status_line(status)
+        out: list[bytes] = []
+        names = fields.RESPONSE_NAMES
+        length = -1
+        lines = 0
+        closes = False
+        self.has_date = self.has_server = False
+        try:
+            for name, value in headers:
+                entry = names.get(name)
+                if entry is None:
+                    entry = fields.learn_response_name(name)
+                prefix, kind = entry
+                if kind != fields.PLAIN:
+                    if kind == fields.CONTENT_LENGTH:
+                        length = _response_length(value, length)
+                        continue  # it is written last, if it is written at all
+                    if kind == fields.TRANSFER_ENCODING:
+                        continue  # ASGI: the server frames the response, so this one is ours
+                    if kind == fields.CONNECTION:
+                        closes = closes or b"close" in value.lower()
+                        continue  # hop by hop, so ours too
+                    if kind == fields.DATE:
+                        self.has_date = True
+                    elif kind == fields.SERVER:
+                        self.has_server = True
+                out.append(prefix)
+                out.append(value)
+                out.append(CRLF)
+                lines += 1
+            block = b"".join(out)
+        except (TypeError, ValueError):
+            raise fields.explain_bad_headers(_as_list(headers)) from None
+        # Our own line ends are the only ones allowed: one count over the joined block finds any that the app put in.
+        if block.count(b"\n") != lines or block.count(b"\r") != lines or b"\0" in block:
+            raise fields.explain_bad_headers(_as_list(headers))
+        self.status_line = line
+        self.response_block = block
+        self.response_length = length
+        # RFC 9112 section 6.3: these never have a body, whatever their headers say.
+        self.response_bodiless = status == 204 or status == 304 or self.head.method == "HEAD"
+        self.response_status = status
+        if closes:
+            self.keep_alive = False
+        self.head_due = True
+
+    def frame(self, size: int, more: bool) -> tuple[bytes, bytes]:
+        """What goes before and after a piece of body of `size` bytes; before the first piece, that is the head.
+
+        The caller puts the three on the wire, and leaves the piece itself out when `response_bodiless` is set. Raises
+        `AppProtocolError` when the body is longer than its Content-Length. With `more` False the response is complete;
+        `response_short()` then tells whether the body was shorter.
+        """
+        before = self.take_head(size, more) if self.head_due else b""
+        if self.response_bodiless:
+            return before, b""
+        if self.response_chunked:
+            if size == 0:
+                return before, b"" if more else LAST_CHUNK
+            return before + b"%x\r\n" % size, CRLF if more else END_OF_CHUNKS
+        if self.response_length >= 0:
+            self.response_left -= size
+            if self.response_left < 0:
+                sent = self.response_length - self.response_left
+                raise AppProtocolError(f"the response body is longer than its Content-Length: {sent} bytes or more instead of {self.response_length}")
+        return before, b""
+
+    def take_head(self, size: int, more: bool) -> bytes:
+        """The response head with its framing; `size` bytes of body follow at once, and `more` tells whether others do."""
+        self.head_due = False
+        rules = self.rules
+        length = self.response_length
+        tail = b"" if self.has_date else rules.date
+        if not self.has_server:
+            tail += rules.server
+        self.response_chunked = False
+        if length < 0 and not more:
+            length = size
+        if self.response_status == 204:
+            pass  # RFC 9110 section 8.6: no Content-Length in a 204
+        elif length >= 0:
+            if self.response_length >= 0 or self.response_status != 304:
+                tail += b"content-length: %d\r\n" % length
+        elif self.response_bodiless:
+            pass
+        elif self.head.version == "1.1":
+            self.response_chunked = True
+            tail += b"transfer-encoding: chunked\r\n"
+        else:
+            self.keep_alive = False  # RFC 9112 section 6.3: such a body ends with the connection
+        self.response_length = length
+        self.response_left = length
+        if not self.keep_alive:
+            tail += b"connection: close\r\n"
+        elif self.head.version == "1.0":
+            tail += b"connection: keep-alive\r\n"
+        return self.status_line + self.response_block + tail + CRLF
+
+    def response_short(self) -> int:
+        """How many bytes a complete response lacks of its Content-Length."""
+        return self.response_left if self.response_length > 0 and not self.response_bodiless else 0
+
+    def refuse(self, status: int, text: str) -> bytes:
+        """A whole error response of our own that ends the connection."""
+        self.keep_alive = False
+        body = text.encode("utf-8", "replace") + b"\n"
+        line = fields.STATUS_LINES.get(status) or fields.status_line(status)
+        head = line + b"content-type: text/plain; charset=utf-8\r\n" + self.rules.date + self.rules.server
+        # A HEAD request is answered without a body; before its head was read there is no method, then one does no harm.
+        bodiless = getattr(self.head, "method", "") == "HEAD"
+        return head + b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body) + (b"" if bodiless else body)
+
+
+def _as_list(headers: Iterable[tuple[object, object]]) -> list[tuple[object, object]]:
+    try:
+        return [(name, value) for name, value in headers]
+    except (TypeError, ValueError):
+        return []
+
+
+def _response_length(value: bytes, before: int) -> int:
+    if not value.isdigit() or len(value) > 16 or int(value) > limits.LENGTH_MAX:
+        raise AppProtocolError(f"content-length {value!r} is not a number of bytes")
+    if before >= 0 and before != int(value):
+        raise AppProtocolError("two content-length headers that differ")
+    return int(value)
+
+
+def _looks_like_http(data: bytes) -> bool:
+    """Does this start as a request line would, but with a method that llhttp does not know?"""
+    method = data.partition(b" ")[0]
+    return len(method) < 32 and fields.TOKEN.fullmatch(method) is not None
+
+
+def _parser_error(reason: str) -> PeerError:
+    if reason == "Invalid HTTP version":
+        return VersionNotSupported("an HTTP version that does not exist")
+    if "verflow" in reason:
+        return BodyTooLarge(reason)
+    return PeerError(reason)

@@ -1,0 +1,63 @@
+"""Leaving without losing anything: what is in flight is finished, within a grace.
+
+The order is: accept no more; idle connections close, busy ones after their response; at the deadline what is left is cancelled;
+lifespan shutdown runs in a slice of the grace that is kept for it. Idle connections will be handed to siblings here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from cavalcade import limits
+from cavalcade.net.connection import ConnectionContext
+
+log = logging.getLogger("cavalcade")
+
+SHUTDOWN_LEAST_S = 1.0  # lifespan shutdown gets this even when there is no grace at all
+CANCEL_S = 1.0  # how long an app may take to notice that it is cancelled
+
+
+def reserve(grace_s: float) -> float:
+    """The slice of a grace that is kept for lifespan shutdown, in seconds."""
+    return min(grace_s * limits.SHUTDOWN_RESERVE, limits.SHUTDOWN_RESERVE_MAX_S)
+
+
+async def finish_requests(context: ConnectionContext, seconds: float, hurry: asyncio.Event) -> list[str]:
+    """Let requests in flight end, then cancel what is left after `seconds`, or as soon as `hurry` is set.
+
+    Returns the request lines of what was cancelled.
+    """
+    loop = context.loop
+    deadline = loop.time() + seconds
+    context.draining = True
+    for connection in tuple(context.connections):
+        connection.drain()
+    hurried: asyncio.Future[Any] = loop.create_task(hurry.wait())
+    try:
+        while (left := deadline - loop.time()) > 0 and not hurry.is_set():
+            waits: set[asyncio.Future[Any]] = {exchange.task for exchange in context.serving.running}
+            if not waits:
+                if not context.connections:
+                    return []
+                waits.add(context.wait_connection_closed())
+            await asyncio.wait({*waits, hurried}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        return await _cancel(context)
+    finally:
+        hurried.cancel()
+
+
+async def _cancel(context: ConnectionContext) -> list[str]:
+    running = tuple(context.serving.running)
+    left = [exchange.request_line() for exchange in running]
+    for exchange in running:
+        exchange.cancel()
+    tasks = {exchange.task for exchange in running}
+    if tasks:
+        await asyncio.wait(tasks, timeout=CANCEL_S)
+    for exchange in tuple(context.serving.running):
+        log.error("%s: the app swallowed its cancellation; it is left behind", exchange.request_line())
+    for connection in tuple(context.connections):
+        connection.abort()
+    return left

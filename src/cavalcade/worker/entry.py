@@ -1,0 +1,206 @@
+"""A worker process, from the fork to its exit code.
+
+BOOTING (import, lifespan startup) -> READY -> DRAINING -> STOPPED. It reports to the supervisor over its channel and obeys orders from
+there; when the channel closes, the supervisor is gone and the worker drains and exits, so there are never orphans.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import faulthandler
+import gc
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+
+import msgspec
+import setproctitle
+
+from cavalcade.apps import loader
+from cavalcade.apps.loader import LoadedApp
+from cavalcade.board import layout
+from cavalcade.board.row import Row
+from cavalcade.config.options import Settings
+from cavalcade.errors import StartupError
+from cavalcade.observe import logs
+from cavalcade.worker import channel
+from cavalcade.worker.server import Server
+
+try:
+    import uvloop
+except ImportError:  # not made for this interpreter or platform; asyncio is a first-class loop
+    uvloop = None  # type: ignore[assignment]
+
+log = logging.getLogger("cavalcade")
+
+BOOT_FAILED = 3
+SEND_WAIT_S = 1.0  # a supervisor that does not read for this long is not waited for
+
+
+@dataclass
+class Post:
+    """Where a worker is put, and with what. `app` is there when the nursery has imported it already."""
+
+    worker_id: int
+    slot: int
+    generation: int
+    settings: Settings
+    listeners: list[socket.socket]
+    channel: socket.socket
+    row: Row
+    app: LoadedApp | None = None
+
+
+def main(post: Post) -> int:
+    """Be a worker. Called in the forked process; returns its exit code and never raises."""
+    try:
+        # Ctrl-C reaches the whole process group; what it means is the supervisor's to decide.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        settings = post.settings
+        name = settings.name or settings.app
+        setproctitle.setproctitle(f"cavalcade: worker {post.worker_id} g{post.generation} [{name}]")
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            faulthandler.enable()  # a crash in C code prints where it was; there may be no stderr to print it to
+        logs.configure(settings)
+        post.row.set(layout.PID, os.getpid())
+        post.row.set(layout.PHASE, layout.Phase.BOOTING)
+        code = Worker(post).run()
+        atexit._run_exitfuncs()
+        return code
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 1
+    except BaseException:
+        log.exception("worker %d: failed", post.worker_id)
+        return 1
+
+
+class Worker:
+    """The running worker: a `Server`, and the channel to the supervisor."""
+
+    def __init__(self, post: Post) -> None:
+        self._post = post
+        self._channel = post.channel
+        self._lines = channel.Lines()
+        self._leaving = asyncio.Event()
+        self._grace = post.settings.graceful_timeout
+        self._server: Server | None = None
+        self._asked_to_leave = False
+
+    def run(self) -> int:
+        loop = new_event_loop(self._post.settings)
+        asyncio.set_event_loop(loop)
+        # The loop is not closed: a thread of the app may still use it, and the process ends right after this.
+        return loop.run_until_complete(self._live(loop))
+
+    async def _live(self, loop: asyncio.AbstractEventLoop) -> int:
+        post = self._post
+        self._channel.setblocking(False)
+        started = time.monotonic()
+        try:
+            loaded = post.app or loader.load(post.settings)
+        except StartupError as error:
+            return self._boot_failed(error)
+        imported = time.monotonic()
+        loop.add_reader(self._channel.fileno(), self._on_orders)
+        self._server = server = Server(loaded.app, settings=post.settings)
+        server.adopt(post.listeners, post.row)
+        boot = loop.create_task(server.boot())
+        leave = loop.create_task(self._leaving.wait())
+        await asyncio.wait({boot, leave}, return_when=asyncio.FIRST_COMPLETED)
+        if not boot.done():
+            boot.cancel()
+            await asyncio.wait({boot}, timeout=self._grace)
+            return 0
+        failure = boot.exception()
+        if isinstance(failure, StartupError):
+            return self._boot_failed(failure)
+        if failure is not None:
+            raise failure
+        loop.add_signal_handler(signal.SIGTERM, self._on_sigterm)
+        # What was made so far stays for the life of the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        server.open()
+        self._send(channel.Ready(import_s=imported - started, startup_s=time.monotonic() - imported))
+        await leave
+        left = await server.stop(self._grace)
+        self._send(channel.Drained(left=left))
+        return 0
+
+    def _boot_failed(self, error: StartupError) -> int:
+        self._send(channel.BootFailed(kind=type(error).__name__, cause=error.cause, fix=error.fix, trace=error.trace))
+        return BOOT_FAILED
+
+    def _on_sigterm(self) -> None:
+        """`kill WORKER` loses nothing: the supervisor is asked for a successor first. A second one is not argued with."""
+        if self._asked_to_leave:
+            self._leave(self._grace)
+        else:
+            self._asked_to_leave = True
+            self._send(channel.Retire("SIGTERM"))
+
+    def _on_orders(self) -> None:
+        try:
+            data = self._channel.recv(65536)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._channel.fileno())
+            if not self._leaving.is_set():
+                log.warning("worker %d: the supervisor is gone; draining", self._post.worker_id)
+            self._leave(self._grace)
+            return
+        for line in self._lines.feed(data):
+            self._obey(line)
+
+    def _obey(self, line: bytes) -> None:
+        try:
+            order = channel.decode_order(line)
+        except msgspec.DecodeError as error:
+            log.error("worker %d: an order that makes no sense (%s): %r", self._post.worker_id, error, line[:200])
+            return
+        if isinstance(order, channel.Drain):
+            self._leave(order.grace_s)
+        else:
+            self._leave(0.0)
+            if self._server is not None:
+                self._server.hurry()
+
+    def _leave(self, grace_s: float) -> None:
+        self._grace = grace_s
+        self._leaving.set()
+
+    def _send(self, report: channel.Report) -> None:
+        """Say something to the supervisor. If it is gone, the closed channel says so on its own."""
+        data = memoryview(channel.encode(report))
+        try:
+            while data:
+                try:
+                    data = data[self._channel.send(data) :]
+                except BlockingIOError:
+                    if not select.select([], [self._channel], [], SEND_WAIT_S)[1]:
+                        return
+        except OSError:
+            return
+
+
+def new_event_loop(settings: Settings) -> asyncio.AbstractEventLoop:
+    """The event loop that the settings ask for."""
+    if settings.loop == "asyncio" or (settings.loop == "auto" and uvloop is None):
+        return asyncio.new_event_loop()
+    if uvloop is None:
+        raise StartupError("--loop uvloop: uvloop is not installed", fix="pip install uvloop, or --loop asyncio")
+    return uvloop.new_event_loop()
+
+
+if sys.platform == "win32":
+    raise ImportError("Cavalcade needs fork(): it runs on Linux and macOS, and on Windows in WSL")

@@ -1,0 +1,175 @@
+"""The server of one event loop: lifespan, listeners, connections, drain. Every worker runs one, and so does a program that
+embeds Cavalcade:
+
+    async with cavalcade.Server(app, bind="127.0.0.1:0") as server:
+        print(server.url)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from cavalcade.apps import loader
+from cavalcade.apps.asgi.lifespan import Lifespan
+from cavalcade.apps.stream import Serving
+from cavalcade.board import layout
+from cavalcade.board.row import Row
+from cavalcade.config import sources
+from cavalcade.config.options import Settings
+from cavalcade.net import sockets
+from cavalcade.net.connection import ConnectionContext
+from cavalcade.net.gate import Gate
+from cavalcade.net.sweep import Sweep
+from cavalcade.observe.access import AccessLog
+from cavalcade.types import ASGIApp
+from cavalcade.wire.h1 import Rules
+from cavalcade.worker import drain
+from cavalcade.worker.heartbeat import Heartbeat
+
+log = logging.getLogger("cavalcade")
+
+
+class Server:
+    """Serves one app in the running event loop. It installs no signal handlers and configures no logging.
+
+    `app` is an ASGI app, or "module:attribute" to import. Options are those of the command line, by their Python names; files and
+    environment variables are not read. Raises `ConfigError` for bad options; `start()`, and entering the context manager, raise
+    `BindError`, `AppLoadError` or `LifespanFailed`.
+    """
+
+    def __init__(self, app: ASGIApp | str, *, settings: Settings | None = None, **options: object) -> None:
+        if settings is None:
+            arguments = {**options, "app": app} if isinstance(app, str) else options
+            settings = sources.resolve(arguments, cwd=Path.cwd(), environ={}, files=False, origin_of=str).settings
+        elif options:
+            raise TypeError("give either settings or options")
+        self.settings = settings
+        self.app = app
+        self._listeners: list[sockets.Listener] = []
+        self._socks: list[socket.socket] = []
+        self._row = Row(memoryview(bytearray(layout.ROW_BYTES)).cast("Q"))
+        self._lifespan: Lifespan | None = None
+        self._context: ConnectionContext | None = None
+        self._gate: Gate | None = None
+        self._sweep: Sweep | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._hurry = asyncio.Event()
+        self._stopped = False
+
+    def adopt(self, socks: Sequence[socket.socket], row: Row) -> None:
+        """Use sockets that somebody else has bound and owns, and a row of the shared board. Call before `start()`."""
+        self._socks = list(socks)
+        self._row = row
+
+    @property
+    def url(self) -> str:
+        """Where it listens, as a client would write it: `http://127.0.0.1:43210`. Only after `start()`."""
+        return self.urls[0]
+
+    @property
+    def urls(self) -> list[str]:
+        """All addresses it listens on."""
+        return [listener.url for listener in self._listeners]
+
+    async def start(self) -> None:
+        """Bind, import, run lifespan startup, accept. Raises `StartupError`, with nothing left behind."""
+        if not self._socks:
+            # Before any user code runs: a port in use is known at once, and not after a long import.
+            self._listeners = sockets.bind_all(self.settings.bind, self.settings.backlog)
+            self._socks = [listener.sock for listener in self._listeners]
+        try:
+            await self.boot()
+        except BaseException:
+            self._close_listeners()
+            raise
+        self.open()
+
+    async def boot(self) -> None:
+        """Import the app if need be and run its lifespan startup. Raises `StartupError`."""
+        if isinstance(self.app, str):
+            self.app = loader.load(self.settings).app
+        settings = self.settings
+        loop = asyncio.get_running_loop()
+        self._lifespan = Lifespan(self.app, settings.lifespan, whole_traces=settings.traceback)
+        await self._lifespan.startup()
+        serving = Serving(self.app, loop, self._lifespan.context)
+        serving.state = self._lifespan.state
+        serving.root_path = settings.root_path
+        serving.raw_root_path = settings.root_path.encode("utf-8")
+        rules = Rules(
+            request_line=settings.limit_request_line,
+            header_fields=settings.limit_request_fields,
+            head_bytes=settings.limit_request_head,
+            body_bytes=settings.limit_request_body,
+            server=b"cavalcade" if settings.server_header else b"",
+        )
+        access = AccessLog(settings) if settings.access_log else None
+        self._context = ConnectionContext(serving, settings, rules, access)
+        self._gate = Gate(self._context, self._socks)
+        self._sweep = Sweep(self._context, date_header=settings.date_header)
+        self._heartbeat = Heartbeat(self._context, self._row)
+
+    def open(self) -> None:
+        """Accept connections. Only after `boot()`."""
+        assert self._gate is not None and self._sweep is not None and self._heartbeat is not None
+        self._sweep.start()
+        self._heartbeat.start()
+        self._row.set(layout.PHASE, layout.Phase.READY)
+        self._gate.open()
+
+    async def stop(self, grace_s: float | None = None) -> list[str]:
+        """Finish what is in flight within `grace_s` (`graceful_timeout` by default), run lifespan shutdown, close the listeners.
+
+        Returns the request lines that had to be cancelled. A second call, while the first waits, cancels them at once.
+        """
+        if self._stopped:
+            self.hurry()
+            return []
+        self._stopped = True
+        grace = self.settings.graceful_timeout if grace_s is None else grace_s
+        reserved = drain.reserve(grace)
+        left: list[str] = []
+        self._row.set(layout.PHASE, layout.Phase.DRAINING)
+        if self._gate is not None and self._context is not None:
+            self._gate.close()
+            left = await drain.finish_requests(self._context, grace - reserved, self._hurry)
+        self._close_listeners()
+        if self._lifespan is not None:
+            await self._lifespan.shutdown(max(reserved, drain.SHUTDOWN_LEAST_S))
+        if self._sweep is not None and self._heartbeat is not None and self._context is not None:
+            self._sweep.stop()
+            self._heartbeat.stop()
+            self._context.flush_access()
+        self._row.set(layout.PHASE, layout.Phase.STOPPED)
+        return left
+
+    def hurry(self) -> None:
+        """Cancel what is still in flight instead of waiting for it."""
+        self._hurry.set()
+
+    async def __aenter__(self) -> Server:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.stop()
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):
+                sockets.close(listener)
+        self._listeners = []
+        self._socks = []
+
+
+async def check(settings: Settings) -> None:
+    """Import the app, run lifespan startup and shutdown, serve nothing. Raises `StartupError`."""
+    server = Server(settings.app, settings=settings)
+    await server.boot()
+    await server.stop(settings.graceful_timeout)
