@@ -96,7 +96,7 @@ class _Undisabled(logging.Logger):
     libraries that talk too much, not the server that reports the app's own errors."""
 
     @property
-    def disabled(self) -> bool:  # type: ignore[override]
+    def disabled(self) -> bool:
         return False
 
     @disabled.setter
@@ -169,11 +169,12 @@ class JsonLines(MsgspecFormatter):
         log_data["time"] = stamp(record.created, "T")
         log_data["level"] = record.levelname.lower()
         log_data["logger"] = record.name
-        log_data["message"] = record.message.encode("utf-8", "backslashreplace").decode()
+        log_data["message"] = ""  # here only for its place in the line
         log_data["pid"] = record.process
         if self._worker is not None:
             log_data["worker"] = self._worker
         super().add_fields(log_data, record, message_dict)
+        log_data["message"] = record.message.encode("utf-8", "backslashreplace").decode()
         if trace:
             log_data["traceback"] = trace.encode("utf-8", "backslashreplace").decode()
 
