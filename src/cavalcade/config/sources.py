@@ -25,6 +25,9 @@ from cavalcade.errors import ConfigError
 ENV_PREFIX = "CAVALCADE_"
 CONFIG_FILE = "cavalcade.toml"
 
+# Ours, but no options: the file to read, and what setup.py listens to, which images leave set.
+_NO_OPTIONS = frozenset(f"{ENV_PREFIX}{name}" for name in ("CONFIG", "PURE", "REQUIRE_COMPILED"))
+
 # Kubernetes and Docker links put these into every container that can see a service named "cavalcade".
 _SERVICE_LINK = re.compile(r"CAVALCADE_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)\w*)")
 _SERVICE_LINK_PORT = re.compile(r"(tcp|udp|sctp)://")
@@ -109,6 +112,7 @@ def resolve(
     *,
     cwd: Path,
     environ: Mapping[str, str],
+    files: bool = True,
     origin_of: Callable[[str], str] = flag_of,
     root: Path = Path("/"),
     files: bool = True,
@@ -116,7 +120,7 @@ def resolve(
     """Read every source and settle what the server runs with: `workers` is a number, `bind` is filled.
 
     `cli` holds option names and raw values, None for what was not given, and "config" for the file to read; `origin_of` says
-    how a name of it is shown to people; `root` stands in for the machine's root directory in tests of CPU limits.
+    how a name of it is shown to people; `files` says whether TOML files are read; `root` stands in for the machine's root directory in tests of CPU limits.
 
     Raises `ConfigError` with all problems; its `log_format` is the one that was asked for as far as it could be told.
     """
@@ -125,6 +129,7 @@ def resolve(
     config = arguments.pop("config", None) or environ.get(f"{ENV_PREFIX}CONFIG")
     _read_platform(reading, environ)
     if files:
+        if files:
         _read_files(reading, cwd, None if config is None else str(config))
     _read_environment(reading, environ)
     for name, raw in arguments.items():
@@ -155,7 +160,7 @@ def _read_platform(reading: _Reading, environ: Mapping[str, str]) -> None:
 
 def _read_environment(reading: _Reading, environ: Mapping[str, str]) -> None:
     for variable, raw in sorted(environ.items()):
-        if not variable.startswith(ENV_PREFIX) or variable == f"{ENV_PREFIX}CONFIG":
+        if not variable.startswith(ENV_PREFIX) or variable in _NO_OPTIONS:
             continue
         name = variable.removeprefix(ENV_PREFIX).lower()
         if _SERVICE_LINK.fullmatch(variable) or (name == "port" and _SERVICE_LINK_PORT.match(raw)):

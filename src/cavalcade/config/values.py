@@ -231,15 +231,11 @@ def _read_text(raw: object) -> str:
 
 
 def _check_range(option: Option, value: float) -> None:
-    low, high = option.info.minimum, option.info.maximum
+    low, high, same = option.info.minimum, option.info.maximum, type(value)
     if low is not None and value < low:
-        raise ValueError(f"must be {show(option, _as(value, low))} or more, not {show(option, value)}")
+        raise ValueError(f"must be {show(option, same(low))} or more, not {show(option, value)}")
     if high is not None and value > high:
-        raise ValueError(f"must be {show(option, _as(value, high))} or less, not {show(option, value)}")
-
-
-def _as(like: float, number: float) -> float:
-    return number if isinstance(like, float) else int(number)
+        raise ValueError(f"must be {show(option, same(high))} or less, not {show(option, value)}")
 
 
 def show(option: Option, value: Any) -> str:
