@@ -112,7 +112,6 @@ def resolve(
     *,
     cwd: Path,
     environ: Mapping[str, str],
-    files: bool = True,
     origin_of: Callable[[str], str] = flag_of,
     root: Path = Path("/"),
     files: bool = True,
@@ -120,7 +119,8 @@ def resolve(
     """Read every source and settle what the server runs with: `workers` is a number, `bind` is filled.
 
     `cli` holds option names and raw values, None for what was not given, and "config" for the file to read; `origin_of` says
-    how a name of it is shown to people; `files` says whether TOML files are read; `root` stands in for the machine's root directory in tests of CPU limits.
+    how a name of it is shown to people; `root` stands in for the machine's root directory in tests of CPU limits; `files` says
+    whether TOML files are read.
 
     Raises `ConfigError` with all problems; its `log_format` is the one that was asked for as far as it could be told.
     """
@@ -129,7 +129,6 @@ def resolve(
     config = arguments.pop("config", None) or environ.get(f"{ENV_PREFIX}CONFIG")
     _read_platform(reading, environ)
     if files:
-        if files:
         _read_files(reading, cwd, None if config is None else str(config))
     _read_environment(reading, environ)
     for name, raw in arguments.items():
