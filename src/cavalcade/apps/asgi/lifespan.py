@@ -74,7 +74,8 @@ class Lifespan:
         self._phase = "unsupported"
         if self.mode == "on" or not rejected:
             if error is None:
-                raise LifespanFailed("the app returned from its lifespan before startup was complete", fix="send lifespan.startup.complete, or use --lifespan off")
+                cause = "the app returned from its lifespan before startup was complete"
+                raise LifespanFailed(cause, fix="send lifespan.startup.complete, or use --lifespan off")
             trace = user_frames(error, whole=self.whole_traces)
             hint = "the app does not handle lifespan events: use --lifespan auto or off" if rejected else ""
             raise LifespanFailed(f"the app's startup failed: {type(error).__name__}: {error}", fix=hint, trace=trace) from error

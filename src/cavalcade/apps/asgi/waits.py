@@ -20,7 +20,7 @@ async def run(exchange: Exchange) -> None:
     """The task of one request."""
     try:
         await exchange.serving.app(exchange.scope, exchange.receive, exchange.send)
-    except BaseException as error:  # the border to the app: whatever it raises, sys.exit() too, ends here and is logged
+    except BaseException as error:  # noqa: BLE001  the border to the app: whatever it raises, sys.exit() too, ends here and is logged
         exchange.app_raised(error)
     else:
         exchange.app_returned()
