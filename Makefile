@@ -1,0 +1,71 @@
+# Everything a newcomer needs: Python 3.11 or newer, make, and a package registry. No compiler.
+#
+#   make demo     serve the FastAPI example with two workers, and say what to try
+#   make test     lint, types and the whole test suite
+#   make bench    measure against uvicorn (needs wrk)
+#   make format   format the source
+
+# The first Python that is new enough; `make PYTHON=... test` takes another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+PORT ?= 8000
+VENV ?= .venv
+COMPILED ?= .venv-compiled
+BIN = $(VENV)/bin
+PIP = python -m pip install --quiet --disable-pip-version-check
+SOURCES := $(shell find src -name '*.py' -o -name '*.pxd' -o -name 'py.typed')
+
+.PHONY: demo test test-compiled lint types pytest bench format docs clean
+.DEFAULT_GOAL := test
+
+demo: $(VENV)/.installed
+	@sh examples/try.sh $(PORT) $(VENV)/demo.pid
+	@$(BIN)/cavalcade main:app --app-dir examples/fastapi_demo --workers 2 --bind 127.0.0.1:$(PORT) --pid $(VENV)/demo.pid
+
+test: lint types pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+pytest: $(VENV)/.installed
+	EXPECT_BUILD=pure $(BIN)/pytest -n auto $(PYTEST_ARGS)
+
+# The same suite against an ordinary, compiled install.
+test-compiled: $(COMPILED)/.installed
+	EXPECT_BUILD=$(EXPECT_BUILD) $(COMPILED)/bin/pytest -n auto $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed $(COMPILED)/.installed
+	$(BIN)/$(PIP) '.[bench]'
+	$(BIN)/python bench/run.py --cavalcade $(BIN)/python --cavalcade $(COMPILED)/bin/python $(BENCH_ARGS)
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The option table is made from the declarations; a test fails when it is behind.
+docs: $(VENV)/.installed
+	$(BIN)/python docs/options.py
+
+# Editable and never compiled: an extension beside its source would hide every edit of it.
+$(VENV)/.installed: pyproject.toml setup.py
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer was found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	CAVALCADE_PURE=1 $(BIN)/$(PIP) --editable '.[dev]'
+	touch $@
+
+# An ordinary install, compiled where there is a compiler.
+$(COMPILED)/.installed: pyproject.toml setup.py $(SOURCES)
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer was found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	test -x $(COMPILED)/bin/python || $(PYTHON) -m venv $(COMPILED)
+	$(COMPILED)/bin/$(PIP) '.[dev]'
+	$(COMPILED)/bin/cavalcade --version
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(COMPILED) .venv-other build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
+	find src -name '*.so' -delete
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
