@@ -79,9 +79,11 @@ class Settings:
         env=("WEB_CONCURRENCY",),
     )
     loop: Literal["auto", "uvloop", "asyncio"] = option("auto", "Event loop; auto is uvloop where it is installed.", "workers")
-    preload: bool = option(False, "Import the app once, then fork the workers from it: they share its memory.", "workers")
-    name: str = option("", "Name in process titles; the app's name by default.", "workers")
-    pid: str = option("", "Write the supervisor's process id to this file.", "workers", metavar="FILE")
+    preload: bool = option(
+        False, "Import the app once, then fork the workers from it: they share its memory.", "workers", aliases=("preload_app",)
+    )
+    name: str = option("", "Name in process titles; the app's name by default.", "workers", short="-n", aliases=("proc_name",))
+    pid: str = option("", "Write the supervisor's process id to this file.", "workers", short="-p", aliases=("pidfile",), metavar="FILE")
 
     # -- timeouts
     keep_alive: Seconds = option(

@@ -64,6 +64,8 @@ class Resolved:
 
 def flag_of(name: str) -> str:
     """How an option is written on the command line; the default for where an argument came from."""
+    if name == "app":
+        return "APP"
     return name if name.startswith("-") else f"--{name.replace('_', '-')}"
 
 

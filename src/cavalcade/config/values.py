@@ -33,6 +33,7 @@ _FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no"
 # Names that hands know from gunicorn, uvicorn, hypercorn and granian, and what to do about them here.
 FOREIGN: Mapping[str, str] = {
     "worker_class": "not needed: every worker serves ASGI on an event loop",
+    "k": "not needed: every worker serves ASGI on an event loop",
     "worker_connections": "not needed: a worker has no fixed number of connections",
     "interface": "not needed: the app is looked at and served as what it is",
     "http": "not needed: there is one HTTP/1.1 parser",
@@ -44,9 +45,6 @@ FOREIGN: Mapping[str, str] = {
     "chdir": "use app_dir",
     "working_dir": "use app_dir",
     "pythonpath": "use app_dir, or set PYTHONPATH",
-    "proc_name": "use name",
-    "pidfile": "use pid",
-    "preload_app": "use preload",
     "wsgi_app": "use app",
     "use_colors": "use log_format text or plain; NO_COLOR and FORCE_COLOR are honoured too",
     "access_logfile": "access lines go to stdout; use access_log, or log_config for files",
