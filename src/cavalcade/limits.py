@@ -41,8 +41,11 @@ BACKOFF_FIRST_S = 1.0  # 1, 2, 4 ... between restarts of a worker that keeps dyi
 BACKOFF_MAX_S = 30.0
 HEALTHY_AFTER_S = 10.0  # a worker that lived this long starts the back-off anew
 KILL_AFTER_S = 2.0  # beyond the graceful timeout, before a worker that will not go is killed
+BOOT_STOP_S = 1.0  # a worker that is not ready yet has nothing to finish; after this it is killed
+SIGNAL_ECHO_S = 0.2  # the same signal again within this is one wish: a shell or a wrapper passed Ctrl-C on as well
 BACKLOG = 2048
-WORKERS_MAX = 512  # rows on the board
+WORKERS_MAX = 512
+BOARD_ROWS = 2 * WORKERS_MAX  # in a reload the old and the new workers overlap
 
 # -- logs ----------------------------------------------------------------------------------------------------------------
 PEER_LOG_EVERY_S = 1.0  # at most one line about bad requests in this time; what was left out is counted on the next

@@ -1,0 +1,100 @@
+"""What the supervisor does: every command that `policy.step` gives and `loop.py` executes."""
+
+from __future__ import annotations
+
+import enum
+import logging
+from dataclasses import dataclass
+
+from cavalcade.worker import channel
+
+
+class Level(enum.IntEnum):
+    """How important a line is: `logging`'s numbers."""
+
+    DEBUG = logging.DEBUG
+    INFO = logging.INFO
+    WARNING = logging.WARNING
+    ERROR = logging.ERROR
+
+
+@dataclass(frozen=True)
+class StartNursery:
+    """Start a fresh interpreter for a generation of the code."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
+class StopNursery:
+    """Let a nursery go. It leaves when its last worker has left; with `force` it is killed, which no worker notices."""
+
+    generation: int
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Have the generation's nursery fork a worker onto a free slot of the board."""
+
+    worker_id: int
+    slot: int
+    generation: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """Tell a worker something. One that is gone does not hear it."""
+
+    worker_id: int
+    order: channel.Order
+
+
+@dataclass(frozen=True)
+class Kill:
+    """End a worker's process by SIGKILL; where its pid is not known yet, as soon as it is."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True)
+class Forget:
+    """A worker is gone: close its channel and keep its totals; its slot is free."""
+
+    worker_id: int
+    slot: int
+
+
+@dataclass(frozen=True)
+class Log:
+    """One line."""
+
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True)
+class Explain:
+    """An error for a person: cause, fix, and the app's own frames."""
+
+    cause: str
+    fix: str = ""
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Every worker is ready, for the first time: the place to tell whoever started us."""
+
+    workers: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Exit:
+    """All processes are gone. The last command."""
+
+    code: int
+
+
+Command = StartNursery | StopNursery | Fork | Order | Kill | Forget | Log | Explain | Serving | Exit

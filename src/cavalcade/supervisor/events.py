@@ -1,0 +1,102 @@
+"""What the supervisor learns: every event that `policy.step` takes. What workers say is in `worker/channel.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from signal import Signals
+
+from cavalcade.worker import channel
+
+
+@dataclass(frozen=True)
+class Start:
+    """The sockets are bound; the server is to come up. The first event, once."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed: a deadline that `policy.next_wake` named may be due."""
+
+
+@dataclass(frozen=True)
+class Signalled:
+    """A signal came to the supervisor."""
+
+    signum: Signals
+
+
+@dataclass(frozen=True)
+class NurseryReady:
+    """The nursery of a generation can fork; with `preload` it has imported the app in `import_s` seconds."""
+
+    generation: int
+    pid: int
+    import_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class NurseryFailed:
+    """The nursery could not import the app. It exits after this."""
+
+    generation: int
+    cause: str
+    fix: str = ""
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class NurseryExited:
+    """The nursery's process is gone. `status` is its exit code, or minus the signal that killed it; None where nobody knows."""
+
+    generation: int
+    status: int | None
+
+
+@dataclass(frozen=True)
+class WorkerForked:
+    worker_id: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class ForkFailed:
+    """The kernel refused to fork; there is no such worker."""
+
+    worker_id: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class WorkerReported:
+    worker_id: int
+    report: channel.Report
+
+
+@dataclass(frozen=True)
+class ChannelClosed:
+    """A worker's end of its channel is closed. Its process is gone or will be told so at any moment, unless it is ill."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True)
+class WorkerExited:
+    """A worker's process is gone. `status` as in `NurseryExited`."""
+
+    worker_id: int
+    status: int | None
+
+
+Event = (
+    Start
+    | Tick
+    | Signalled
+    | NurseryReady
+    | NurseryFailed
+    | NurseryExited
+    | WorkerForked
+    | ForkFailed
+    | WorkerReported
+    | ChannelClosed
+    | WorkerExited
+)

@@ -1,0 +1,360 @@
+"""The supervisor: binds, then carries out what the policy commands until it commands the exit.
+
+Everything that happens (a signal, a line from a nursery or a worker, a closed socket, a dead child, a deadline) becomes an event in
+one queue. The queue is emptied by one function, `_pump`, that never waits: it hands each event to the policy and executes the
+commands. The app is never imported here, so nothing the app does can stop the supervision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import platform
+import socket
+from collections import deque
+from collections.abc import Sequence
+from signal import SIGKILL, Signals
+
+import msgspec
+import setproctitle
+
+from cavalcade import build
+from cavalcade.board.view import Board
+from cavalcade.config.options import Settings
+from cavalcade.errors import StartupError
+from cavalcade.net import sockets
+from cavalcade.net.sockets import Listener
+from cavalcade.observe import logs
+from cavalcade.supervisor import commands as do
+from cavalcade.supervisor import events as on
+from cavalcade.supervisor import policy, signals
+from cavalcade.supervisor.children import Link, NurseryChild, WorkerChild, fork_line, order_line, spawn_nursery
+from cavalcade.supervisor.pidfile import PidFile
+from cavalcade.supervisor.state import Rules, State
+from cavalcade.worker import channel
+from cavalcade.worker import nursery_channel as say
+
+log = logging.getLogger("cavalcade")
+
+
+def run(settings: Settings, *, notes: Sequence[str] = ()) -> int:
+    """The whole life of a server, from the sockets to the exit code: 0 clean, 3 the app did not start, 1 anything else.
+
+    Only in the main thread; it takes the signals of the process over, and waits for every child that the process has. `notes`
+    are lines for the log that came up while the settings were read. Raises `BindError` or another `StartupError` where it
+    cannot even begin; nothing is left behind then.
+    """
+    logs.configure(settings)
+    # First of all, before any user code runs: a port in use is known at once, and not after a long import.
+    listeners = sockets.bind_all(settings.bind, settings.backlog)
+    try:
+        pid_file = PidFile(settings.pid) if settings.pid else None
+        if pid_file is not None:
+            pid_file.write()
+        try:
+            return _supervise(settings, listeners, notes)
+        finally:
+            if pid_file is not None:
+                pid_file.remove()
+    finally:
+        for listener in listeners:
+            sockets.close(listener)
+        logs.flush()
+
+
+def _supervise(settings: Settings, listeners: list[Listener], notes: Sequence[str]) -> int:
+    name = settings.name or settings.app
+    setproctitle.setproctitle(f"cavalcade: supervisor [{name}]")
+    rules = Rules(
+        workers=int(settings.workers),  # auto has become a number when the settings were read
+        app=settings.app,
+        preload=settings.preload,
+        boot_timeout_s=settings.boot_timeout,
+        graceful_timeout_s=settings.graceful_timeout,
+    )
+    log.info("%s", _start_line(settings, rules.workers))
+    for note in notes:
+        log.info("%s", note)
+    for listener in listeners:
+        log.info("listening on %s", listener.url)
+    try:
+        board = Board.create(rules.slots)
+    except OSError as error:
+        raise StartupError(f"The board, {rules.slots} rows of shared memory, cannot be made: {error}.") from error
+    loop = asyncio.SelectorEventLoop()
+    try:
+        return Supervisor(settings, listeners, board, State(rules), loop).run()
+    finally:
+        loop.close()
+        board.close()
+
+
+class Supervisor:
+    """The executing half. All decisions are in `policy.step`."""
+
+    def __init__(self, settings: Settings, listeners: list[Listener], board: Board, state: State, loop: asyncio.AbstractEventLoop) -> None:
+        self._settings = settings
+        self._listeners = listeners
+        self._board = board
+        self._state = state
+        self._loop = loop
+        self._events: deque[on.Event] = deque()
+        self._pumping = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._nurseries: dict[int, NurseryChild] = {}
+        self._workers: dict[int, WorkerChild] = {}
+        self._done: asyncio.Future[int] = loop.create_future()
+
+    def run(self) -> int:
+        """Supervise until the end. Returns the exit code."""
+        signals.adopt_orphans(True)
+        signals.listen(self._loop, self._on_signal, self._on_child)
+        try:
+            self._post(on.Start())
+            return self._loop.run_until_complete(self._done)
+        finally:
+            # Where it ends otherwise than by the policy's own exit, closing our ends is what makes every child leave.
+            for link in [child.link for child in self._workers.values()] + [child.link for child in self._nurseries.values()]:
+                link.close()
+            signals.silence(self._loop)
+            signals.adopt_orphans(False)
+
+    # -- the queue -------------------------------------------------------------------------------------------------------
+
+    def _post(self, event: on.Event) -> None:
+        self._events.append(event)
+        if not self._pumping:
+            self._pump()
+
+    def _pump(self) -> None:
+        """Empty the queue. Commands may bring new events; they wait their turn."""
+        self._pumping = True
+        try:
+            while self._events:
+                for command in policy.step(self._state, self._events.popleft(), self._loop.time()):
+                    self._execute(command)
+            self._set_timer()
+        except Exception:
+            log.exception("the supervisor has failed; every worker drains and exits")
+            if not self._done.done():
+                self._done.set_result(1)
+        finally:
+            self._pumping = False
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        wake = policy.next_wake(self._state, self._loop.time())
+        if wake is not None and not self._done.done():
+            self._timer = self._loop.call_at(wake, self._post, on.Tick())
+
+    # -- commands --------------------------------------------------------------------------------------------------------
+
+    def _execute(self, command: do.Command) -> None:
+        match command:
+            case do.Log():
+                log.log(command.level, "%s", command.text)
+            case do.Explain():
+                log.error("%s", command.cause, extra={"fix": command.fix, "trace": command.trace})
+            case do.StartNursery():
+                self._start_nursery(command.generation)
+            case do.StopNursery():
+                self._stop_nursery(command)
+            case do.Fork():
+                self._fork(command)
+            case do.Order():
+                worker = self._workers.get(command.worker_id)
+                if worker is not None:
+                    worker.link.send(order_line(command.order))
+            case do.Kill():
+                self._kill(command.worker_id)
+            case do.Forget():
+                self._forget(command)
+            case do.Serving():
+                self._serving(command)
+            case do.Exit():
+                if not self._done.done():
+                    self._done.set_result(command.code)
+
+    def _forget(self, command: do.Forget) -> None:
+        worker = self._workers.pop(command.worker_id, None)
+        if worker is not None:
+            worker.link.close()
+        self._board.fold(command.slot)
+
+    def _serving(self, command: do.Serving) -> None:
+        urls = ", ".join(listener.url for listener in self._listeners)
+        workers = "1 worker" if command.workers == 1 else f"{command.workers} workers"
+        log.info("ready in %.1f s: %s (%s, pid %d)", command.seconds, urls, workers, os.getpid())
+        # supervisor/systemd.py will send READY=1 from here.
+
+    def _start_nursery(self, generation: int) -> None:
+        ours, theirs = socket.socketpair()
+        listening = [listener.sock.fileno() for listener in self._listeners]
+        try:
+            process = spawn_nursery(theirs, [*listening, self._board.fd])
+        except OSError as error:
+            ours.close()
+            self._post(
+                on.NurseryFailed(
+                    generation, f"A new process cannot be started: {error.strerror}.", "look at the limits (ulimit -u, pids.max)"
+                )
+            )
+            self._post(on.NurseryExited(generation, None))
+            return
+        finally:
+            theirs.close()
+        link = Link(self._loop, ours, lambda line: self._on_nursery_line(generation, line), lambda: None)
+        self._nurseries[generation] = NurseryChild(generation, process, link)
+        setup = say.Setup(generation, os.getpid(), self._settings, listening, self._board.fd, self._board.slots)
+        link.send(say.encode(setup))
+
+    def _stop_nursery(self, command: do.StopNursery) -> None:
+        nursery = self._nurseries.get(command.generation)
+        if nursery is None:
+            return
+        if command.force:
+            nursery.kill()
+        else:
+            nursery.link.send(say.encode(say.Quit()))
+
+    def _fork(self, command: do.Fork) -> None:
+        worker_id = command.worker_id
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:  # out of descriptors, most likely
+            self._post(on.ForkFailed(worker_id, error.strerror or str(error)))
+            return
+        nursery = self._nurseries[command.generation]
+        link = Link(self._loop, ours, lambda line: self._on_worker_line(worker_id, line), lambda: self._on_worker_end(worker_id))
+        self._workers[worker_id] = WorkerChild(worker_id, nursery, self._board.row(command.slot), link)
+        nursery.link.send(fork_line(worker_id, command.slot), theirs.detach())
+
+    def _kill(self, worker_id: int) -> None:
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            return
+        pid = worker.find_pid()
+        if pid:
+            _send_sigkill(pid)
+        else:
+            worker.doomed = True
+
+    # -- what nurseries say ----------------------------------------------------------------------------------------------
+
+    def _on_nursery_line(self, generation: int, line: bytes) -> None:
+        try:
+            report = say.decode_report(line)
+        except msgspec.DecodeError as error:
+            log.error("nursery of generation %d: a report that makes no sense (%s): %r", generation, error, line[:200])
+            return
+        match report:
+            case say.CanFork():
+                self._post(on.NurseryReady(generation, self._nurseries[generation].pid, report.import_s))
+            case say.CannotImport():
+                self._post(on.NurseryFailed(generation, report.cause, report.fix, report.trace))
+            case say.Forked():
+                self._on_forked(report)
+            case say.ForkRefused():
+                self._post(on.ForkFailed(report.worker_id, report.reason))
+            case say.Exited():
+                self._post(on.WorkerExited(report.worker_id, report.status))
+
+    def _on_forked(self, report: say.Forked) -> None:
+        worker = self._workers.get(report.worker_id)
+        if worker is None:
+            return
+        worker.pid = report.pid
+        if worker.doomed:
+            _send_sigkill(worker.pid)
+        self._post(on.WorkerForked(report.worker_id, report.pid))
+
+    # -- what workers say ------------------------------------------------------------------------------------------------
+
+    def _on_worker_line(self, worker_id: int, line: bytes) -> None:
+        try:
+            report = channel.decode_report(line)
+        except msgspec.DecodeError as error:
+            log.error("worker %d: a report that makes no sense (%s): %r", worker_id, error, line[:200])
+            return
+        worker = self._workers.get(worker_id)
+        if worker is not None and not worker.pid and worker.find_pid():
+            self._post(on.WorkerForked(worker_id, worker.pid))
+        self._post(on.WorkerReported(worker_id, report))
+
+    def _on_worker_end(self, worker_id: int) -> None:
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            return
+        if worker.nursery.alive:
+            self._post(on.ChannelClosed(worker_id))  # its nursery tells when and how it ended
+        else:
+            self._settle_orphan(worker)
+
+    def _settle_orphan(self, worker: WorkerChild) -> None:
+        """A worker whose nursery is dead, and whose channel is closed: find out how it ended, if it has."""
+        pid = worker.find_pid()
+        try:
+            found, status = os.waitpid(pid, os.WNOHANG) if pid else (0, 0)
+        except ChildProcessError:  # it was never given to us: not Linux, or forked and dead before anybody knew it
+            pid = 0
+            found = 0
+        if found:
+            self._post(on.WorkerExited(worker.worker_id, os.waitstatus_to_exitcode(status)))
+        elif pid:
+            self._post(on.ChannelClosed(worker.worker_id))
+        else:
+            self._post(on.WorkerExited(worker.worker_id, None))
+
+    # -- signals and deaths ----------------------------------------------------------------------------------------------
+
+    def _on_signal(self, signum: Signals) -> None:
+        self._post(on.Signalled(signum))
+
+    def _on_child(self) -> None:
+        """Reap all there is: nurseries, workers whose nursery has died, and strangers, which are nobody's business but must not stay."""
+        reaped: dict[int, int] = {}
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            reaped[pid] = os.waitstatus_to_exitcode(status)
+        # Nurseries first: their last words may name the workers among the others.
+        for nursery in [nursery for nursery in self._nurseries.values() if nursery.pid in reaped]:
+            self._nursery_gone(nursery, reaped.pop(nursery.pid), reaped)
+        for worker in [worker for worker in self._workers.values() if worker.find_pid() in reaped]:
+            worker.link.read()  # its last words, before its end
+            self._post(on.WorkerExited(worker.worker_id, reaped.pop(worker.pid)))
+
+    def _nursery_gone(self, nursery: NurseryChild, status: int, reaped: dict[int, int]) -> None:
+        nursery.link.read()
+        nursery.gone(status)
+        del self._nurseries[nursery.generation]
+        self._post(on.NurseryExited(nursery.generation, status))
+        for worker in [worker for worker in self._workers.values() if worker.nursery is nursery]:
+            if worker.link.ended and worker.find_pid() not in reaped:
+                self._settle_orphan(worker)
+
+
+def _send_sigkill(pid: int) -> None:
+    try:
+        os.kill(pid, SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _start_line(settings: Settings, workers: int) -> str:
+    """ "cavalcade 0.1.0 (compiled), CPython 3.13.0, uvloop 0.23.0: main:app, 4 workers, pid 4711"."""
+    loop = "asyncio"
+    if settings.loop != "asyncio" and importlib.util.find_spec("uvloop") is not None:
+        loop = f"uvloop {importlib.metadata.version('uvloop')}"
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    count = "1 worker" if workers == 1 else f"{workers} workers"
+    return f"cavalcade {build.VERSION} ({build.kind()}), {python}, {loop}: {settings.app}, {count}, pid {os.getpid()}"
