@@ -16,7 +16,7 @@ import msgspec
 
 from cavalcade import limits
 from cavalcade.config.options import Settings
-from cavalcade.observe.logs import ACCESS_LOGGER, LOGGER, OwnHandler, stamp
+from cavalcade.observe.logs import ACCESS_LOGGER, LOGGER, OwnHandler, stamp, this_worker
 
 Entry = tuple[str, str, str, str, int, int, float]
 
@@ -33,7 +33,7 @@ class AccessLog:
 
     __slots__ = ("_encoder", "_log", "_logger", "_pid", "_said_dropped", "_say_dropped_at", "_worker", "append", "pending")
 
-    def __init__(self, settings: Settings, *, worker: int | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         """`cavalcade.observe.logs.configure` comes first, in the same process."""
         self.pending: list[Entry] = []
         self.append = self.pending.append
@@ -41,7 +41,7 @@ class AccessLog:
         self._log = logging.getLogger(LOGGER)
         self._encoder = msgspec.json.Encoder()
         self._pid = os.getpid()
-        self._worker = worker
+        self._worker = this_worker()
         self._say_dropped_at = 0.0
         self._said_dropped = 0
 

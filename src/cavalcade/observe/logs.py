@@ -47,6 +47,8 @@ def configure(settings: Settings, *, worker: int | None = None) -> None:
 
     Raises `ConfigError` where `settings.log_config` cannot be used.
     """
+    global _worker
+    _worker = worker
     loggers = [logging.getLogger(ACCESS_LOGGER), logging.getLogger(LOGGER)]
     for logger in loggers:
         for handler in [handler for handler in logger.handlers if isinstance(handler, OwnHandler)]:
@@ -82,6 +84,14 @@ def chosen_format(settings: Settings, stream: IO[str] | None) -> Format:
     except ValueError:  # closed
         terminal = False
     return "text" if terminal and os.environ.get("TERM") != "dumb" else "plain"
+
+
+_worker: int | None = None
+
+
+def this_worker() -> int | None:
+    """The worker that this process was configured as, or None."""
+    return _worker
 
 
 def flush() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from cavalcade import limits
 from cavalcade.config.options import Settings
+from cavalcade.observe import logs
 from cavalcade.observe.access import AccessLog, quoted
 from cavalcade.observe.logs import ACCESS_LOGGER, Format, OwnHandler
 
@@ -29,11 +30,12 @@ def logger() -> Iterator[logging.Logger]:
 
 
 @pytest.fixture
-def make(logger: logging.Logger) -> Iterator[Make]:
+def make(logger: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """An access log of a format whose lines go into a pipe, and a function that reads them."""
     read_fd, write_fd = os.pipe()
     os.set_blocking(read_fd, False)
     handlers: list[OwnHandler] = []
+    monkeypatch.setattr(logs, "_worker", 3)
 
     def make(shape: Format) -> tuple[AccessLog, Callable[[], str]]:
         handler = OwnHandler(write_fd, shape, None)
@@ -41,7 +43,7 @@ def make(logger: logging.Logger) -> Iterator[Make]:
         logger.handlers[:] = [handler]
         logger.propagate = False
         logger.setLevel(logging.INFO)
-        return AccessLog(Settings(), worker=3), lambda: os.read(read_fd, 1 << 20).decode()
+        return AccessLog(Settings()), lambda: os.read(read_fd, 1 << 20).decode()
 
     yield make
     for handler in handlers:
