@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import faulthandler
 import gc
 import logging
 import math
@@ -29,6 +30,7 @@ import threading
 import time
 import warnings
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -40,7 +42,7 @@ from cavalcade.apps.loader import LoadedApp
 from cavalcade.board import layout
 from cavalcade.board.view import Board
 from cavalcade.errors import CavalcadeError
-from cavalcade.observe import logs
+from cavalcade.observe import deaths, logs
 from cavalcade.worker import channel, entry
 from cavalcade.worker import nursery_channel as say
 from cavalcade.worker.entry import Post
@@ -54,6 +56,14 @@ GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, s
 PR_SET_PDEATHSIG = 1
 
 
+@dataclass(frozen=True)
+class Child:
+    """A worker that has been forked. `crash` is the file that faulthandler writes its last stack to."""
+
+    worker_id: int
+    crash: int
+
+
 class Nursery:
     """The running nursery."""
 
@@ -62,7 +72,7 @@ class Nursery:
         self._lines = channel.Lines()
         self._setup = setup
         self._settings = setup.settings
-        for fd in (*setup.listeners, setup.board):
+        for fd in (*setup.listeners, setup.board, *([setup.crash] if setup.crash >= 0 else [])):
             os.set_inheritable(fd, False)  # or every program that the app starts would hold our port open
         self._listeners = [socket.socket(fileno=fd) for fd in setup.listeners]
         for sock in self._listeners:
@@ -70,7 +80,7 @@ class Nursery:
         self._board = Board.from_fd(setup.board, setup.slots)
         self._app: LoadedApp | None = None
         self._ends: deque[int] = deque()  # workers' ends of their channels, received and not yet given away
-        self._children: dict[int, int] = {}  # pid -> worker id
+        self._children: dict[int, Child] = {}  # by pid
         self._quitting = False
         self._kill_at = math.inf
         self._warned = False
@@ -110,6 +120,8 @@ class Nursery:
 
     def _import(self) -> LoadedApp:
         """The app, from its module. Raises `CavalcadeError`."""
+        if self._setup.crash >= 0:
+            faulthandler.enable(self._setup.crash)
         _die_with(self._setup.supervisor_pid)  # an import that hangs must not outlive the server
         try:
             return loader.load(self._settings)
@@ -172,8 +184,8 @@ class Nursery:
         """The workers drain when the supervisor is gone; one that hangs must not stay behind as an orphan."""
         if time.monotonic() >= self._kill_at:
             self._kill_at = math.inf
-            for pid, worker_id in self._children.items():
-                log.warning("worker %d (pid %d) has not left after the supervisor had gone: killed", worker_id, pid)
+            for pid, child in self._children.items():
+                log.warning("worker %d (pid %d) has not left after the supervisor had gone: killed", child.worker_id, pid)
                 os.kill(pid, signal.SIGKILL)
 
     # -- forking ---------------------------------------------------------------------------------------------------------
@@ -182,30 +194,35 @@ class Nursery:
         self._warn_of_threads()
         sys.stdout.flush()
         sys.stderr.flush()
+        crash = -1
         try:
+            crash = deaths.crash_file()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which we have named ourselves
                 pid = os.fork()
         except OSError as error:
-            os.close(end)
+            for fd in (end, crash):
+                if fd >= 0:
+                    os.close(fd)
             self._report(say.ForkRefused(order.worker_id, error.strerror or str(error)))
             return
         if pid == 0:
             code = 1
             try:
-                code = self._be_worker(order, end)
+                code = self._be_worker(order, end, crash)
             finally:
                 os._exit(code)  # never back into the nursery's own stack
         os.close(end)
-        self._children[pid] = order.worker_id
+        self._children[pid] = Child(order.worker_id, crash)
         self._report(say.Forked(order.worker_id, pid))
 
-    def _be_worker(self, order: say.ForkWorker, end: int) -> int:
+    def _be_worker(self, order: say.ForkWorker, end: int, crash: int) -> int:
+        faulthandler.enable(crash)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._control.close()
         # Ends of other workers' channels: held here, they would hide those workers' deaths from the supervisor.
-        for fd in (self._wake_r, self._wake_w, *self._ends):
+        for fd in (self._wake_r, self._wake_w, *self._ends, *(child.crash for child in self._children.values())):
             os.close(fd)
         row = self._board.row(order.slot)
         row.set(layout.WORKER_ID, order.worker_id)
@@ -252,14 +269,16 @@ class Nursery:
 
     def _reap(self) -> None:
         # One by one and by pid: a child that the app has started while it was imported is its own to wait for.
-        for pid, worker_id in list(self._children.items()):
+        for pid, child in list(self._children.items()):
             try:
                 found, status = os.waitpid(pid, os.WNOHANG)
             except ChildProcessError:  # somebody in this process has waited for everything
                 found, status = pid, 0
             if found:
                 del self._children[pid]
-                self._report(say.Exited(worker_id, os.waitstatus_to_exitcode(status)))
+                trace = deaths.read_crash(child.crash)
+                os.close(child.crash)
+                self._report(say.Exited(child.worker_id, os.waitstatus_to_exitcode(status), trace))
 
     def _report(self, report: say.Report) -> None:
         try:

@@ -109,10 +109,10 @@ def _parse(text: str) -> list[_Inet] | _Unix:
         return _parse_unix(text)
     match = re.fullmatch(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>\d{1,5})|(?P<bare>\d{1,5})", text)
     if match is None:
-        raise BindError(f"{text!r} is not an address to listen on.", fix="use host:port, [v6]:port or unix:/path")
+        raise BindError(f"{text!r} is not an address to listen on.", fix="Use host:port, [v6]:port or unix:/path")
     port = int(match["port"] or match["bare"])
     if port > 65535:
-        raise BindError(f"{text!r}: there is no port {port}.", fix="ports go from 0 (any free one) to 65535")
+        raise BindError(f"{text!r}: there is no port {port}.", fix="Ports go from 0 (any free one) to 65535")
     return _resolve(match["v6"] or match["host"] or "0.0.0.0", port, text)
 
 
@@ -121,7 +121,7 @@ def _parse_unix(text: str) -> _Unix:
     options = parse_qs(query, keep_blank_values=True)
     mode = options.pop("mode", [f"{UNIX_MODE:o}"])[-1]
     if options or not re.fullmatch(r"0?[0-7]{3}", mode) or not path:
-        raise BindError(f"{text!r} is not a unix socket address.", fix="use unix:/path or unix:/path?mode=660")
+        raise BindError(f"{text!r} is not a unix socket address.", fix="Use unix:/path or unix:/path?mode=660")
     return _Unix(path, int(mode, 8), text)
 
 
@@ -131,7 +131,7 @@ def _resolve(host: str, port: int, text: str) -> list[_Inet]:
     except (OSError, UnicodeError) as exc:
         reason = getattr(exc, "strerror", None) or str(exc)
         raise BindError(
-            f'The host name "{host}" of {text} does not resolve: {reason}.', fix="use an IP address, for example 127.0.0.1 or 0.0.0.0"
+            f'The host name "{host}" of {text} does not resolve: {reason}.', fix="Use an IP address, for example 127.0.0.1 or 0.0.0.0"
         ) from exc
     inets: dict[_Inet, None] = {}  # in the resolver's order of preference, each once
     for family, _, _, _, sockaddr in found:
@@ -195,19 +195,19 @@ def _explain_inet(inet: _Inet, exc: OSError) -> BindError:
     port, host = inet.port, inet.shown_host
     if exc.errno == errno.EADDRINUSE:
         holder = _listening_process(port, inet)
-        return _in_use(f"Port {port} on {host}", holder, f"use another port, for example --port {port + 1 if port < 65535 else 8000}")
+        return _in_use(f"Port {port} on {host}", holder, f"Use another port, for example --port {port + 1 if port < 65535 else 8000}")
     if exc.errno == errno.EACCES and port < PRIVILEGED_PORTS:
         return BindError(
             f"Port {port} on {host} needs more rights than this user has: ports below {PRIVILEGED_PORTS} are the system's.",
-            fix=f"use a port from {PRIVILEGED_PORTS} up and let a proxy stand in front, or grant CAP_NET_BIND_SERVICE",
+            fix=f"Use a port from {PRIVILEGED_PORTS} up and let a proxy stand in front, or grant CAP_NET_BIND_SERVICE",
         )
     if exc.errno == errno.EADDRNOTAVAIL:
         return BindError(
             f"{host} is not an address of this machine, so {inet.text} cannot be listened on.",
-            fix="use 0.0.0.0 for every interface, or 127.0.0.1 for this machine only",
+            fix="Use 0.0.0.0 for every interface, or 127.0.0.1 for this machine only",
         )
     if exc.errno == errno.EAFNOSUPPORT:
-        return BindError(f"This machine has no IPv6, so {inet.text} cannot be listened on.", fix="use an IPv4 address, for example 0.0.0.0")
+        return BindError(f"This machine has no IPv6, so {inet.text} cannot be listened on.", fix="Use an IPv4 address, for example 0.0.0.0")
     return BindError(f"Cannot listen on {inet.text}: {exc.strerror or exc}.")
 
 
@@ -247,7 +247,7 @@ def _clear_the_way(target: _Unix) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise BindError(f"{target.path} is there already and is not a socket.", fix="use another path, or move that file away")
+        raise BindError(f"{target.path} is there already and is not a socket.", fix="Use another path, or move that file away")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
@@ -259,7 +259,7 @@ def _clear_the_way(target: _Unix) -> None:
             return
         except BlockingIOError:  # a live server whose backlog is full
             pass
-    raise _in_use(target.path, _unix_process(target.path), "use another path")
+    raise _in_use(target.path, _unix_process(target.path), "Use another path")
 
 
 def _explain_unix(target: _Unix, exc: OSError) -> BindError:
@@ -267,9 +267,9 @@ def _explain_unix(target: _Unix, exc: OSError) -> BindError:
     if isinstance(exc, FileNotFoundError):
         return BindError(f"The directory of {path} does not exist.", fix=f"mkdir -p {os.path.dirname(path)}")
     if isinstance(exc, PermissionError):
-        return BindError(f"This user may not make {path}.", fix="use a directory that it may write to")
+        return BindError(f"This user may not make {path}.", fix="Use a directory that it may write to")
     if exc.errno == errno.EADDRINUSE:
-        return _in_use(path, _unix_process(path), "use another path")
+        return _in_use(path, _unix_process(path), "Use another path")
     return BindError(f"Cannot listen on {target.text}: {exc.strerror or exc}.")
 
 

@@ -91,8 +91,9 @@ class Link:
 class NurseryChild:
     """A nursery's process and the link to it."""
 
-    def __init__(self, generation: int, process: subprocess.Popen[bytes], link: Link) -> None:
+    def __init__(self, generation: int, process: subprocess.Popen[bytes], link: Link, crash: int) -> None:
         self.generation = generation
+        self.crash = crash  # the file that faulthandler writes its last stack to
         self.process = process
         self.link = link
         self.pid = process.pid
@@ -110,7 +111,14 @@ class NurseryChild:
     def gone(self, status: int) -> None:
         """It has been reaped. `Popen` must know, or it would wait for a pid that is somebody else's by now."""
         self.process.returncode = status
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the link and the file, not of the process."""
         self.link.close()
+        if self.crash >= 0:
+            os.close(self.crash)
+            self.crash = -1
 
 
 class WorkerChild:

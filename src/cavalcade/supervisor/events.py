@@ -46,10 +46,14 @@ class NurseryFailed:
 
 @dataclass(frozen=True)
 class NurseryExited:
-    """The nursery's process is gone. `status` is its exit code, or minus the signal that killed it; None where nobody knows."""
+    """The nursery's process is gone. `status` is its exit code, or minus the signal that killed it; None where nobody knows.
+
+    `trace` holds the innermost frames of a crash in C code.
+    """
 
     generation: int
     status: int | None
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,11 @@ class ChannelClosed:
 
 @dataclass(frozen=True)
 class WorkerExited:
-    """A worker's process is gone. `status` as in `NurseryExited`."""
+    """A worker's process is gone. `status` and `trace` as in `NurseryExited`."""
 
     worker_id: int
     status: int | None
+    trace: str = ""
 
 
 Event = (

@@ -27,7 +27,7 @@ from cavalcade.config.options import Settings
 from cavalcade.errors import StartupError
 from cavalcade.net import sockets
 from cavalcade.net.sockets import Listener
-from cavalcade.observe import logs
+from cavalcade.observe import deaths, logs
 from cavalcade.supervisor import commands as do
 from cavalcade.supervisor import events as on
 from cavalcade.supervisor import policy, signals
@@ -117,8 +117,10 @@ class Supervisor:
             return self._loop.run_until_complete(self._done)
         finally:
             # Where it ends otherwise than by the policy's own exit, closing our ends is what makes every child leave.
-            for link in [child.link for child in self._workers.values()] + [child.link for child in self._nurseries.values()]:
-                link.close()
+            for worker in self._workers.values():
+                worker.link.close()
+            for nursery in self._nurseries.values():
+                nursery.close()
             signals.silence(self._loop)
             signals.adopt_orphans(False)
 
@@ -195,13 +197,17 @@ class Supervisor:
     def _start_nursery(self, generation: int) -> None:
         ours, theirs = socket.socketpair()
         listening = [listener.sock.fileno() for listener in self._listeners]
+        crash = -1
         try:
-            process = spawn_nursery(theirs, [*listening, self._board.fd])
+            crash = deaths.crash_file()
+            process = spawn_nursery(theirs, [*listening, self._board.fd, crash])
         except OSError as error:
             ours.close()
+            if crash >= 0:
+                os.close(crash)
             self._post(
                 on.NurseryFailed(
-                    generation, f"A new process cannot be started: {error.strerror}.", "look at the limits (ulimit -u, pids.max)"
+                    generation, f"A new process cannot be started: {error.strerror}.", "Look at the limits (ulimit -u, pids.max)."
                 )
             )
             self._post(on.NurseryExited(generation, None))
@@ -209,8 +215,8 @@ class Supervisor:
         finally:
             theirs.close()
         link = Link(self._loop, ours, lambda line: self._on_nursery_line(generation, line), lambda: None)
-        self._nurseries[generation] = NurseryChild(generation, process, link)
-        setup = say.Setup(generation, os.getpid(), self._settings, listening, self._board.fd, self._board.slots)
+        self._nurseries[generation] = NurseryChild(generation, process, link, crash)
+        setup = say.Setup(generation, os.getpid(), self._settings, listening, self._board.fd, self._board.slots, crash)
         link.send(say.encode(setup))
 
     def _stop_nursery(self, command: do.StopNursery) -> None:
@@ -262,7 +268,10 @@ class Supervisor:
             case say.ForkRefused():
                 self._post(on.ForkFailed(report.worker_id, report.reason))
             case say.Exited():
-                self._post(on.WorkerExited(report.worker_id, report.status))
+                worker = self._workers.get(report.worker_id)
+                if worker is not None:
+                    worker.link.read()  # its last words, before its end
+                self._post(on.WorkerExited(report.worker_id, report.status, report.trace))
 
     def _on_forked(self, report: say.Forked) -> None:
         worker = self._workers.get(report.worker_id)
@@ -335,9 +344,10 @@ class Supervisor:
 
     def _nursery_gone(self, nursery: NurseryChild, status: int, reaped: dict[int, int]) -> None:
         nursery.link.read()
+        trace = deaths.read_crash(nursery.crash)
         nursery.gone(status)
         del self._nurseries[nursery.generation]
-        self._post(on.NurseryExited(nursery.generation, status))
+        self._post(on.NurseryExited(nursery.generation, status, trace))
         for worker in [worker for worker in self._workers.values() if worker.nursery is nursery]:
             if worker.link.ended and worker.find_pid() not in reaped:
                 self._settle_orphan(worker)

@@ -25,7 +25,7 @@ class PidFile:
         if holder is not None:
             raise StartupError(
                 f"The pid file {self.path} belongs to pid {holder.pid}, a server that is running.",
-                fix=f"use another --pid, or stop that one: kill {holder.pid}",
+                fix=f"Use another --pid, or stop that one: kill {holder.pid}",
             )
         draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
@@ -33,7 +33,7 @@ class PidFile:
             draft.replace(self.path)
         except OSError as error:
             raise StartupError(
-                f"Cannot write the pid file {self.path}: {error.strerror}.", fix="use a directory that this user may write to"
+                f"Cannot write the pid file {self.path}: {error.strerror}.", fix="Use a directory that this user may write to"
             ) from error
 
     def remove(self) -> None:

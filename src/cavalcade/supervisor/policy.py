@@ -22,14 +22,15 @@ from signal import Signals
 from typing import Any
 
 from cavalcade import limits
+from cavalcade.observe.deaths import describe_exit
 from cavalcade.supervisor import commands as do
 from cavalcade.supervisor import events as on
 from cavalcade.supervisor.commands import Level
-from cavalcade.supervisor.spans import describe_exit, span
+from cavalcade.supervisor.spans import span
 from cavalcade.supervisor.state import Life, Nursery, NurseryLife, Roll, Seat, Stage, State, Worker, backoff_s
 from cavalcade.worker import channel
 
-SEE_ALONE = "run `cavalcade check` in the same directory to see it alone"
+SEE_ALONE = "Run `cavalcade check` in the same directory to see it alone."
 
 
 def step(state: State, event: on.Event, now: float) -> list[do.Command]:
@@ -102,7 +103,7 @@ class _Turn:
         cause = f"{worker.name} could not be forked: {event.reason}."
         self.forget(worker)
         if worker.life is Life.BOOTING:
-            self.boot_failed(worker, _Failure(cause, "look at the limits on processes (ulimit -u, pids.max) and on memory"))
+            self.boot_failed(worker, _Failure(cause, "Look at the limits on processes (ulimit -u, pids.max) and on memory."))
 
     def worker_reported(self, event: on.WorkerReported) -> None:
         worker = self.state.workers.get(event.worker_id)
@@ -155,7 +156,7 @@ class _Turn:
         how = describe_exit(event.status)
         lived_s = self.now - worker.forked_at
         if worker.life is Life.BOOTING:
-            self.boot_failed(worker, self.silent_failure(worker, how, event.status))
+            self.boot_failed(worker, self.silent_failure(worker, how, event))
         elif worker.life is Life.LEAVING:
             self.leaver_exited(worker, how, event.status)
         elif worker.retiring and event.status == 0:
@@ -163,7 +164,8 @@ class _Turn:
         else:
             # observe/deaths.py will say more here: memory, the kernel's out-of-memory counter, the requests it took along.
             self.seat_failed(worker.seat, lived_s)
-            self.warn(f"{worker.name} {how} after {span(lived_s)}, generation {worker.generation}; {self.plan(worker.seat)}")
+            line = f"{worker.name} {how} after {span(lived_s)}, generation {worker.generation}; {self.plan(worker.seat)}"
+            self.out.append(do.Explain(line, trace=event.trace) if event.trace else do.Log(Level.WARNING, line))
 
     def leaver_exited(self, worker: Worker, how: str, status: int | None) -> None:
         state = self.state
@@ -212,7 +214,9 @@ class _Turn:
         elif nursery.life is NurseryLife.STARTING:
             nursery.life = NurseryLife.DOWN
             doing = f"while it imported {state.rules.app}" if state.rules.preload else "before it could fork"
-            self.generation_failed(nursery, _Failure(f"The nursery of generation {event.generation} {how} {doing}.", SEE_ALONE))
+            self.generation_failed(
+                nursery, _Failure(f"The nursery of generation {event.generation} {how} {doing}.", SEE_ALONE, event.trace)
+            )
         elif nursery.life is NurseryLife.READY:
             nursery.life = NurseryLife.DOWN
             if state.roll is not None and state.roll.generation == event.generation:
@@ -331,13 +335,15 @@ class _Turn:
 
     # == failures ========================================================================================================
 
-    def silent_failure(self, worker: Worker, how: str, status: int | None) -> _Failure:
+    def silent_failure(self, worker: Worker, how: str, event: on.WorkerExited) -> _Failure:
         """A worker that was gone before it was ready, without a word."""
         app = self.state.rules.app
-        cause = f"{worker.name} {how} before it was ready, without an error."
-        if status is None or status >= 0:
-            return _Failure(cause, f"look for os._exit() or exec in what {app} imports or does at startup; {SEE_ALONE}")
-        return _Failure(cause, f"a C extension that {app} imports may have crashed; python -X faulthandler shows where")
+        cause = f"{worker.name} {how} before it was ready."
+        if event.status is None or event.status >= 0:
+            return _Failure(cause, f"Look for os._exit() or exec in what {app} imports or does at startup. {SEE_ALONE}")
+        if event.status == -Signals.SIGKILL:
+            return _Failure(cause, "The kernel kills so when memory runs out; else it was sent by somebody.")
+        return _Failure(cause, f"A C extension that {app} uses has crashed, or somebody has sent the signal.", event.trace)
 
     def boot_failed(self, worker: Worker, failure: _Failure) -> None:
         """A worker did not become ready. It is on its way out, or gone."""
@@ -414,7 +420,7 @@ class _Turn:
         self.kill(worker)
         if worker.life is Life.BOOTING and not worker.mute:
             cause = f"{worker.name} was not ready within {rules.boot_timeout_s:g} s (boot_timeout)."
-            self.boot_failed(worker, _Failure(cause, f"look for what {rules.app} waits for at import or startup, or raise --boot-timeout"))
+            self.boot_failed(worker, _Failure(cause, f"Look for what {rules.app} waits for at import or startup, or raise --boot-timeout."))
         elif worker.life is Life.BOOTING:
             self.boot_failed(worker, _Failure(f"{worker.name} has lost its channel before it was ready."))
         elif worker.life is Life.READY:

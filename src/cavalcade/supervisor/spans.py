@@ -1,20 +1,6 @@
-"""How an exit status and a length of time are written in a line."""
+"""How a length of time is written in a line."""
 
 from __future__ import annotations
-
-import signal
-
-
-def describe_exit(status: int | None) -> str:
-    """ "was killed by SIGKILL", "exited with status 1"; `status` as `os.waitstatus_to_exitcode` gives it, None for unknown."""
-    if status is None:
-        return "ended (its exit status is not known)"
-    if status >= 0:
-        return f"exited with status {status}"
-    try:
-        return f"was killed by {signal.Signals(-status).name}"
-    except ValueError:  # a real-time signal has no name of its own
-        return f"was killed by signal {-status}"
 
 
 def span(seconds: float) -> str:

@@ -22,6 +22,7 @@ class Setup(msgspec.Struct, tag="setup"):
     listeners: list[int]
     board: int
     slots: int
+    crash: int = -1  # where faulthandler writes if the nursery itself crashes
 
 
 class ForkWorker(msgspec.Struct, tag="fork"):
@@ -59,10 +60,11 @@ class ForkRefused(msgspec.Struct, tag="fork_refused"):
 
 
 class Exited(msgspec.Struct, tag="exited"):
-    """`status` is the exit code, or minus the signal."""
+    """`status` is the exit code, or minus the signal; `trace` the innermost frames of a crash in C code."""
 
     worker_id: int
     status: int
+    trace: str = ""
 
 
 Order = Setup | ForkWorker | Quit

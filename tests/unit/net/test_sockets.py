@@ -124,7 +124,7 @@ def test_a_port_in_use_names_the_process_its_command_user_and_age(taken: int) ->
         sockets.bind_all([f"127.0.0.1:{taken}"], 16)
     who = rf"pid {os.getpid()} \(.+, user {pwd.getpwuid(os.getuid()).pw_name}, up \d+ (s|min|h|d)\)"
     assert re.fullmatch(rf"Port {taken} on 127\.0\.0\.1 is in use by {who}\.", caught.value.cause)
-    assert caught.value.fix == f"use another port, for example --port {taken + 1}, or stop it: kill {os.getpid()}"
+    assert caught.value.fix == f"Use another port, for example --port {taken + 1}, or stop it: kill {os.getpid()}"
 
 
 def test_a_port_in_use_on_every_interface_is_in_the_way_of_one(bind: Bind) -> None:
