@@ -17,6 +17,7 @@ from typing import Any
 from cavalcade import limits
 from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.asgi.exchange import Exchange
+from cavalcade.apps.asgi.order import NOTHING as NOTHING_SENT
 from cavalcade.apps.stream import Serving
 from cavalcade.config.options import Settings
 from cavalcade.errors import PeerError, PeerTooSlow
@@ -32,6 +33,8 @@ NOTHING, FIRST_BYTE, HEAD, BODY, IDLE, LINGER = range(6)
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLIENT_CLOSED = 499  # nginx's number for a client that left before the answer; only ever logged
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER that makes close() send a reset
+
+JOIN_BYTES = limits.JOIN_BYTES
 
 perf_counter = time.perf_counter
 
@@ -96,9 +99,7 @@ class Connection:
         self.read_paused = False
         self.started = 0.0
         # the response
-        self.status = 0
         self.sent_bytes = 0
-        self.head_sent = False
         self.write_paused = False
         self.write_deadline = 0.0
         self.write_size = 0
@@ -132,7 +133,7 @@ class Connection:
             self.refuse(error, data)
             return
         if self.exchange is None:
-            if self.deadline_for != HEAD and not self.body_pending and not engine.idle():
+            if engine.head_bytes and self.deadline_for != HEAD and not self.body_pending:
                 self.deadline = self.context.now + self.context.head_s
                 self.deadline_for = HEAD
         elif len(engine.rest) > limits.PIPELINE_BUFFER_BYTES:
@@ -151,9 +152,10 @@ class Connection:
         self.write_deadline = 0.0
         exchange = self.exchange
         if exchange is not None:
+            status = self.engine.response_status if self.head_is_out() else CLIENT_CLOSED
             self.exchange = None
             exchange.disconnect()
-            self.account(self.status if self.head_sent else CLIENT_CLOSED)
+            self.account(status)
         self.write_paused = False
         self.wake_writers()
 
@@ -176,16 +178,13 @@ class Connection:
         self.method = head.method
         self.target = head.target
         self.version = head.version
-        self.head_sent = False
         self.sent_bytes = 0
-        self.status = 0
         if context.access is not None:
             self.started = perf_counter()
         if context.draining:
             self.engine.keep_alive = False
         if head.length == 0:
             self.deadline = 0.0
-            self.deadline_for = NOTHING
             self.exchange = exchange = Exchange(context.serving, self, asgi_scope.build(context.serving, self.template, head), False)
         else:
             self.body_pending = True
@@ -218,9 +217,9 @@ class Connection:
     # -- called by the exchange: the `Stream` ------------------------------------------------------------------------------------
 
     def start(self, status: int, headers: Any) -> None:
-        self.engine.start_response(status, headers)
-        self.status = status
-        if self.engine.response_length < 0:
+        engine = self.engine
+        engine.start_response(status, headers)
+        if engine.response_length < 0:
             # No length given: this may be a stream whose first piece comes much later, and the client wants to see the head.
             # If the body comes in the same turn of the loop, they go out together.
             self.context.loop.call_soon(self.send_head, self.exchange)
@@ -228,32 +227,38 @@ class Connection:
     def send_head(self, exchange: Exchange | None) -> None:
         """Send a head that is still due, for example that of an event stream with no event yet."""
         if exchange is not None and self.exchange is exchange and self.engine.head_due and not exchange.gone:
-            self.head_sent = True
             self.transport.write(self.engine.take_head(0, True))
 
     def write(self, body: bytes, more: bool) -> None:
         engine = self.engine
         size = len(body)
-        before, after = engine.frame(size, more)
-        transport = self.transport
-        self.head_sent = True
-        if engine.response_bodiless:
-            if before:
-                transport.write(before)
+        if engine.head_due and not more and size <= JOIN_BYTES:
+            self.transport.write(engine.respond(body))
+            if not engine.response_bodiless:
+                self.sent_bytes = size
         else:
-            self.sent_bytes += size
-            if size <= limits.JOIN_BYTES:
-                data = before + body + after if after else before + body if before else body
-                if data:
-                    transport.write(data)
-            else:
-                if before:
-                    transport.write(before)
-                transport.write(body)
-                if after:
-                    transport.write(after)
+            self.write_piece(body, size, more)
         if not more:
             self.response_done()
+
+    def write_piece(self, body: bytes, size: int, more: bool) -> None:
+        engine = self.engine
+        before, after = engine.frame(size, more)
+        if engine.response_bodiless:
+            body = after = b""
+        else:
+            self.sent_bytes += size
+        if size <= JOIN_BYTES:
+            body = before + body + after
+            before = after = b""
+        for piece in (before, body, after):  # a large body is not copied
+            if piece:
+                self.transport.write(piece)
+
+    def head_is_out(self) -> bool:
+        """Has the client seen anything of the response that is being sent?"""
+        exchange = self.exchange
+        return exchange is not None and exchange.sent != NOTHING_SENT and not self.engine.head_due
 
     def wait_writable(self) -> asyncio.Future[None]:
         if self.writers is None:
@@ -266,7 +271,7 @@ class Connection:
         if self.body_pending and self.exchange is not None:
             if self.continue_due:
                 self.continue_due = False
-                if not self.head_sent:
+                if not self.head_is_out():
                     # RFC 9110 section 10.1.1: only now is it known that the body is wanted.
                     self.transport.write(CONTINUE)
             self.resume_reading()
@@ -275,7 +280,7 @@ class Connection:
     def fail(self, status: int, text: str) -> bool:
         if self.transport is None or self.transport.is_closing() or self.exchange is None:
             return False
-        if self.head_sent:
+        if self.head_is_out():
             self.reset()
             return False
         self.start(status, [(b"content-type", b"text/plain; charset=utf-8")])
@@ -288,7 +293,7 @@ class Connection:
         engine = self.engine
         exchange = self.exchange
         self.exchange = None
-        self.account(self.status)
+        self.account(engine.response_status)
         if engine.response_short() and exchange is not None:
             exchange.complain_short(engine.response_length - engine.response_left, engine.response_length)
             self.reset()
@@ -348,10 +353,11 @@ class Connection:
         exchange = self.exchange
         context.peer_log.refused(context.now, self.peer(), error, data)
         if exchange is not None:
+            answered = self.head_is_out()
             self.exchange = None
             exchange.disconnect()
-            self.account(self.status if self.head_sent else error.status)
-            if self.head_sent:
+            self.account(self.engine.response_status if answered else error.status)
+            if answered:
                 self.reset()
                 return
         else:
@@ -450,7 +456,8 @@ class Connection:
             if size < self.write_size:
                 self.write_deadline = now + self.context.write_s
             elif self.write_deadline < now:
-                self.context.peer_log.closed(now, self.peer(), f"it took no byte of its response for {self.context.write_s:g} s (write_timeout)")
+                why = f"it took no byte of its response for {self.context.write_s:g} s (write_timeout)"
+                self.context.peer_log.closed(now, self.peer(), why)
                 self.reset()
                 return
             self.write_size = size

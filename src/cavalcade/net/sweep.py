@@ -35,7 +35,7 @@ class Sweep:
         wall = time.time()
         if self._date_header:
             # RFC 9110 section 6.6.1: an origin server with a clock sends Date; it has the resolution of a second.
-            context.rules.date = b"date: %b\r\n" % formatdate(wall, usegmt=True).encode("ascii")
+            context.rules.set_date(formatdate(wall, usegmt=True).encode("ascii"))
         for connection in tuple(context.connections):
             connection.on_sweep(now)
         # To the turn of the next half second, so that Date is never stale for long.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 
+from cavalcade import limits
 from cavalcade.errors import AppProtocolError, PeerError
 
 TABLE_MAX = 4096  # learnt entries of one table; at about 150 bytes each it stays under 1 MiB
@@ -16,7 +17,9 @@ TABLE_MAX = 4096  # learnt entries of one table; at about 150 bytes each it stay
 # RFC 9110 section 5.6.2: token
 TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # RFC 9110 section 7.2 with RFC 3986 section 3.2.2: uri-host [ ":" port ]; no user information. It may be empty.
-HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?")
+_IP_LITERAL = rb"\[(?:[0-9A-Fa-f:.]+|v[0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+)\]"
+_REG_NAME = rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*"
+HOST = re.compile(rb"(?:" + _IP_LITERAL + rb"|" + _REG_NAME + rb")(?::[0-9]{0,5})?")
 
 # Kinds of fields that the engine itself must know.
 PLAIN, HOST_FIELD, CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT, CONNECTION, DATE, SERVER = range(8)
@@ -32,10 +35,10 @@ _KINDS = {
 }
 
 _COMMON = (
-    b"Accept Accept-Encoding Accept-Language Authorization Cache-Control Connection Content-Length Content-Type Cookie DNT Date ETag Expect "
-    b"Forwarded Host If-Match If-Modified-Since If-None-Match If-Range Keep-Alive Origin Pragma Priority Range Referer Sec-Fetch-Dest "
-    b"Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User Server TE Traceparent Transfer-Encoding Upgrade Upgrade-Insecure-Requests User-Agent Via "
-    b"X-Forwarded-For X-Forwarded-Host X-Forwarded-Proto X-Real-IP X-Request-ID X-Requested-With"
+    b"Accept Accept-Encoding Accept-Language Authorization Cache-Control Connection Content-Length Content-Type Cookie DNT Date "
+    b"ETag Expect Forwarded Host If-Match If-Modified-Since If-None-Match If-Range Keep-Alive Origin Pragma Priority Range "
+    b"Referer Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User Server TE Traceparent Transfer-Encoding Upgrade "
+    b"Upgrade-Insecure-Requests User-Agent Via X-Forwarded-For X-Forwarded-Host X-Forwarded-Proto X-Real-IP X-Request-ID X-Requested-With"
 ).split()
 
 # As it stands on the wire -> (in lower case, kind).
@@ -44,12 +47,18 @@ for _name in _COMMON:
     _lower = _name.lower()
     REQUEST_NAMES[_lower] = REQUEST_NAMES[_name] = (_lower, _KINDS.get(_lower, PLAIN))
 
-# As an app gives it -> (what goes before the value, kind).
+# As an app gives it -> (what goes before the value, the end of the line before included; kind).
 RESPONSE_NAMES: dict[bytes, tuple[bytes, int]] = {}
 
 METHODS: dict[bytes, str] = {name.encode(): name for name in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"]}
 
-STATUS_LINES: dict[int, bytes] = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
+# Without the line end: every field line brings the one before it.
+STATUS_LINES: dict[int, bytes] = {
+    status.value: b"HTTP/1.1 %d %b" % (status.value, status.phrase.encode()) for status in HTTPStatus if status >= 200
+}
+
+# The values of Content-Length that apps give, as numbers.
+LENGTHS: dict[bytes, int] = {}
 
 
 def learn_request_name(name: bytes) -> tuple[bytes, int]:
@@ -64,10 +73,11 @@ def learn_request_name(name: bytes) -> tuple[bytes, int]:
 def learn_response_name(name: object) -> tuple[bytes, int]:
     """The entry of a name that an app used for the first time. Raises `AppProtocolError` when it is no field name."""
     if not isinstance(name, bytes):
-        raise AppProtocolError(f"header name {name!r} is {type(name).__name__}, not bytes", fix="ASGI header names and values are byte strings")
+        cause = f"header name {name!r} is {type(name).__name__}, not bytes"
+        raise AppProtocolError(cause, fix="ASGI header names and values are byte strings")
     if not TOKEN.fullmatch(name):
         raise AppProtocolError(f"header name {name!r} has a character that is not allowed in one (RFC 9110 section 5.1)")
-    entry = (name + b": ", _KINDS.get(name.lower(), PLAIN))
+    entry = (b"\r\n" + name + b": ", _KINDS.get(name.lower(), PLAIN))
     if len(RESPONSE_NAMES) < TABLE_MAX and len(name) <= 64:
         RESPONSE_NAMES[name] = entry
     return entry
@@ -80,31 +90,44 @@ def status_line(status: object) -> bytes:
     line = STATUS_LINES.get(status)
     if line is None:
         # RFC 9112 section 4: the reason phrase may be empty, the space before it may not.
-        line = STATUS_LINES[int(status)] = b"HTTP/1.1 %d \r\n" % status
+        line = STATUS_LINES[int(status)] = b"HTTP/1.1 %d " % status
     return line
 
 
-_known_hosts: set[bytes] = set()
+def response_length(value: bytes) -> int:
+    """The number in an app's Content-Length. Raises `AppProtocolError` when it is none."""
+    length = LENGTHS.get(value)
+    if length is None:
+        if not isinstance(value, bytes) or not value.isdigit() or len(value) > 16 or int(value) > limits.LENGTH_MAX:
+            raise AppProtocolError(f"content-length {value!r} is not a number of bytes")
+        if len(LENGTHS) >= TABLE_MAX:
+            LENGTHS.clear()
+        length = LENGTHS[value] = int(value)
+    return length
+
+
+known_hosts: set[bytes] = set()
 
 
 def check_host(value: bytes) -> None:
     """Raise `PeerError` unless `value` is a Host field value (RFC 9110 section 7.2)."""
-    if value in _known_hosts:
+    if value in known_hosts:
         return
     if not HOST.fullmatch(value):
         raise PeerError("the Host header is not a host name")
-    if len(_known_hosts) >= TABLE_MAX:
-        _known_hosts.clear()
+    if len(known_hosts) >= TABLE_MAX:
+        known_hosts.clear()
     if len(value) <= 255:
-        _known_hosts.add(value)
+        known_hosts.add(value)
 
 
 def explain_bad_headers(headers: list[tuple[object, object]]) -> AppProtocolError:
     """Which header of an app cannot go onto the wire, and why."""
     for name, value in headers:
         if not isinstance(value, bytes):
-            return AppProtocolError(f"value of header {name!r} is {type(value).__name__}, not bytes", fix="ASGI header names and values are byte strings")
+            cause = f"value of header {name!r} is {type(value).__name__}, not bytes"
+            return AppProtocolError(cause, fix="ASGI header names and values are byte strings")
         for char, what in ((b"\r", "a carriage return"), (b"\n", "a line feed"), (b"\0", "a NUL")):
             if char in value:
-                return AppProtocolError(f"value of header {name!r} has {what} in it; that would let a client forge headers (response splitting)")
+                return AppProtocolError(f"value of header {name!r} has {what} in it; a client could forge headers with it")
     return AppProtocolError("headers are not a list of (name, value) pairs of byte strings")

@@ -33,6 +33,19 @@ from cavalcade.errors import (
     VersionNotSupported,
 )
 from cavalcade.wire import fields
+from cavalcade.wire.fields import (
+    CONTENT_LENGTH,
+    HOST_FIELD,
+    LENGTHS,
+    METHODS,
+    REQUEST_NAMES,
+    RESPONSE_NAMES,
+    STATUS_LINES,
+    known_hosts,
+    learn_request_name,
+    learn_response_name,
+    response_length,
+)
 from cavalcade.wire.sink import Head, Sink
 
 # Where in a message the input stands.
@@ -42,6 +55,7 @@ SIZE_LINE, CHUNK_DATA, TRAILERS = range(3)
 
 CRLF = b"\r\n"
 END_OF_HEAD = b"\r\n\r\n"
+PARSER_STOPS = (httptools.HttpParserUpgrade, httptools.HttpParserError)
 LAST_CHUNK = b"0\r\n\r\n"
 END_OF_CHUNKS = CRLF + LAST_CHUNK
 
@@ -76,8 +90,14 @@ class Rules:
         self.header_fields = header_fields
         self.head_bytes = head_bytes
         self.body_bytes = body_bytes
-        self.server = b"server: " + server + CRLF if server else b""
-        self.date = b""  # kept fresh from outside, once a second; empty when no date is to be sent
+        self.server = b"\r\nserver: " + server if server else b""
+        self.date = b""
+        self.common = self.server
+
+    def set_date(self, date: bytes) -> None:
+        """The Date of all responses from now on; called once a second."""
+        self.date = b"\r\ndate: " + date
+        self.common = self.date + self.server
 
 
 class H1:
@@ -95,10 +115,8 @@ class H1:
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.hosts = 0
-        self.host_at = 0
         self.length = -2  # -2 not given, -1 chunked
         self.expects_continue = False
-        self.muted = False
         self.tail = b""  # the last bytes of an unfinished head, where its end may have begun
         self.head_bytes = 0
         self.body_left = 0
@@ -111,16 +129,14 @@ class H1:
         self.complete = False
         # the response
         self.keep_alive = True
-        self.status_line = b""
         self.response_block = b""
+        self.response_common = b""
         self.response_status = 0
         self.response_length = -1  # -1 when the app gave none
         self.response_left = 0
         self.response_chunked = False
         self.response_bodiless = False
         self.head_due = False  # `start_response` was called, its head is not out yet
-        self.has_date = False
-        self.has_server = False
 
     # -- bytes in --------------------------------------------------------------------------------------------------------
 
@@ -170,125 +186,150 @@ class H1:
         return self.state == HEAD and self.head_bytes == 0
 
     def feed_head(self, data: bytes) -> bytes:
+        size = len(data)
         if self.head_bytes == 0:
-            # RFC 9112 section 2.2: ignore at least one empty line before the request line.
             first = data[0]
             if first == 13 or first == 10:
-                stripped = data.lstrip(CRLF)
-                if len(data) - len(stripped) > limits.LEADING_EMPTY_LINES_BYTES:
+                # RFC 9112 section 2.2: ignore at least one empty line before the request line.
+                data = data.lstrip(CRLF)
+                if size - len(data) > limits.LEADING_EMPTY_LINES_BYTES:
                     raise PeerError("empty lines in place of a request")
-                if not stripped:
-                    return b""
-                data = stripped
-            self.headers = []
+                if not data:
+                    return data
+                size = len(data)
+            if self.headers:
+                self.headers = []  # trailer fields of the request before
             self.url = b""
             self.length = -2
             self.hosts = 0
-            self.expects_continue = False
             self.head_complete = False
             self.complete = False
-        size = len(data)
-        if self.tail:
-            at = (self.tail + data).find(END_OF_HEAD) - len(self.tail)
-            end = at + 4 if at >= -len(self.tail) else 0
-        else:
             end = data.find(END_OF_HEAD) + 4
-            if end == 3:
-                end = 0
-        if end == 0 or end == size:
-            self.head_bytes += size
-            part = data
-            rest = b""
         else:
-            self.head_bytes += end
-            part = data[:end]
+            tail = self.tail
+            end = (tail + data).find(END_OF_HEAD) + 4
+            if end != 3:
+                end -= len(tail)
+        rest = b""
+        if end == 3:
+            self.tokenize(data)
+            self.stay_in_head(data)
+            return rest
+        if end != size:
             rest = data[end:]
-        upgrade = self.tokenize(part)
-        if self.head_bytes > self.rules.head_bytes:
-            raise HeadTooLarge(f"request head over {self.rules.head_bytes} bytes (limit_request_head)")
-        if end == 0:
-            if len(self.url) > self.rules.request_line or (not self.url and self.head_bytes > self.rules.request_line):
-                raise TargetTooLong(f"request line over {self.rules.request_line} bytes (limit_request_line)")
-            self.tail = (self.tail + data)[-3:]
-            return b""
-        self.tail = b""
-        self.head_bytes = 0
-        if not self.head_complete:
-            if self.url == b"*":  # RFC 9113 section 3.4: PRI * HTTP/2.0
-                raise VersionNotSupported("an HTTP/2 preface on an HTTP/1.1 port", fix="speak HTTP/1.1 here, or put a proxy that does in front")
-            raise PeerError("the request head ends where none should")
-        self.finish_head(upgrade)
-        return rest
-
-    def tokenize(self, data: bytes) -> bool:
-        """Give bytes to llhttp; True when it stopped because the peer asks for another protocol."""
+            data = data[:end]
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
+            upgrade = False
+        except PARSER_STOPS as error:
+            upgrade = self.translate(error, data)
+        if self.head_bytes + end > self.rules.head_bytes:
+            raise HeadTooLarge(f"request head over {self.rules.head_bytes} bytes (limit_request_head)")
+        if not self.head_complete:
+            if self.url == b"*":  # RFC 9113 section 3.4: PRI * HTTP/2.0
+                raise VersionNotSupported("an HTTP/2 preface on an HTTP/1.1 port", fix="speak HTTP/1.1, or put a proxy in front")
+            raise PeerError("the request head ends where none should")
+        self.finish_head(upgrade, data)
+        return rest
+
+    def stay_in_head(self, data: bytes) -> None:
+        """The head goes on: check what is there of it."""
+        self.head_bytes += len(data)
+        rules = self.rules
+        if len(self.url) > rules.request_line or (not self.url and self.head_bytes > rules.request_line):
+            raise TargetTooLong(f"request line over {rules.request_line} bytes (limit_request_line)")
+        if self.head_bytes > rules.head_bytes:
+            raise HeadTooLarge(f"request head over {rules.head_bytes} bytes (limit_request_head)")
+        self.tail = (self.tail + data)[-3:]
+
+    def tokenize(self, data: bytes) -> None:
+        """Give bytes to llhttp."""
+        try:
+            self.parser.feed_data(data)
+        except PARSER_STOPS as error:
+            self.translate(error, data)
+
+    def translate(self, error: Exception, data: bytes) -> bool:
+        """Raise what llhttp complains of in our terms; True where it only says that the peer asks for another protocol."""
+        if isinstance(error, httptools.HttpParserUpgrade):
             return True
-        except httptools.HttpParserCallbackError as error:
-            if isinstance(error.__context__, PeerError):
-                raise error.__context__ from None
-            raise
-        except httptools.HttpParserInvalidMethodError:
+        if isinstance(error, httptools.HttpParserCallbackError):
+            raise error.__context__ if isinstance(error.__context__, PeerError) else error
+        if isinstance(error, httptools.HttpParserInvalidMethodError):
             if data[:1] == b"\x16":  # a TLS handshake record
                 raise PeerError("TLS spoken to a plain HTTP port", fix="use http:// here, or serve TLS") from None
-            raise NotImplementedByServer("not an HTTP method") if _looks_like_http(data) else PeerError("not HTTP") from None
-        except httptools.HttpParserError as error:
-            raise _parser_error(str(error)) from None
-        return False
+            raise (NotImplementedByServer("not an HTTP method") if _looks_like_http(data) else PeerError("not HTTP")) from None
+        raise _parser_error(str(error)) from None
 
-    def finish_head(self, upgrade: bool) -> None:
-        """The policy: what llhttp lets through and RFC 9112 does not, then hand the request over."""
+    def finish_head(self, upgrade: bool, data: bytes) -> None:
+        """The policy: what llhttp lets through and RFC 9112 does not, then hand the request over. `data` ends the head."""
         head = self.head
         parser = self.parser
+        url = self.url
+        headers = self.headers
+        self.headers = []  # trailer fields, if any, go there: ASGI has no place for them
         method = parser.get_method()
-        name = fields.METHODS.get(method)
-        head.method = name if name is not None else method.decode("ascii")
-        version = parser.get_http_version()
+        length = self.length
+        if self.head_bytes == 0 and data.startswith(b"HTTP/1.1\r\n", len(method) + len(url) + 2):
+            version = "1.1"  # the whole head is in `data`, so this is its version
+        else:
+            version = parser.get_http_version()
+        self.head_bytes = 0
+        self.tail = b""
         if version == "1.1":
             # RFC 9112 section 3.2: no Host, or more than one, in a 1.1 request is answered with 400.
             if self.hosts != 1:
                 raise PeerError("an HTTP/1.1 request without a Host header" if self.hosts == 0 else "more than one Host header")
-        elif version == "1.0":
-            if self.hosts > 1:
-                raise PeerError("more than one Host header")
-            if self.length == -1:
-                # RFC 9112 section 6.1: a 1.0 message with Transfer-Encoding has faulty framing.
-                raise PeerError("Transfer-Encoding in an HTTP/1.0 request")
         else:
-            raise VersionNotSupported(f"HTTP/{version} in a request line")
-        head.version = version
-        head.headers = self.headers
-        head.target = self.url
-        split = _targets.get(self.url)
+            self.check_old_version(version)
+        if len(headers) > self.rules.header_fields:
+            raise HeadTooLarge(f"more than {self.rules.header_fields} header fields (limit_request_fields)")
+        split = _targets.get(url)
         if split is None:
-            split = self.check_target(method)
+            split = self.check_target(method, headers)
+        head.method = METHODS.get(method) or method.decode("ascii")
+        head.version = version
+        head.headers = headers
+        head.target = url
         head.path, head.raw_path, head.query = split
         self.keep_alive = head.keep_alive = parser.should_keep_alive()
         head.upgrade = upgrade
-        length = self.length
-        # RFC 9110 section 10.1.1: a 100-continue expectation in a 1.0 request, or without a body, is ignored.
-        head.expects_continue = self.expects_continue and length != -2 and length != 0 and version == "1.1"
-        self.body_seen = 0
         if length == -2 or length == 0:
+            head.expects_continue = False
             head.length = 0
             self.state = WAIT
         else:
-            if upgrade:
-                self.decline_upgrade()
-            head.length = length
-            if length == -1:
-                self.state = BODY_CHUNKED
-                self.chunk_state = SIZE_LINE
-            else:
-                if 0 < self.rules.body_bytes < length:
-                    raise BodyTooLarge(f"Content-Length over {self.rules.body_bytes} bytes (limit_request_body)")
-                self.state = BODY_LENGTH
-                self.body_left = length
+            self.expect_body(length, upgrade)
         self.sink.on_request(head)
 
-    def check_target(self, method: bytes) -> tuple[str, bytes, bytes]:
+    def check_old_version(self, version: str) -> None:
+        if version != "1.0":
+            raise VersionNotSupported(f"HTTP/{version} in a request line")
+        if self.hosts > 1:
+            raise PeerError("more than one Host header")
+        if self.length == -1:
+            # RFC 9112 section 6.1: a 1.0 message with Transfer-Encoding has faulty framing.
+            raise PeerError("Transfer-Encoding in an HTTP/1.0 request")
+
+    def expect_body(self, length: int, upgrade: bool) -> None:
+        head = self.head
+        head.length = length
+        # RFC 9110 section 10.1.1: a 100-continue expectation in a 1.0 request, or without a body, is ignored.
+        head.expects_continue = self.expects_continue and head.version == "1.1"
+        self.expects_continue = False
+        self.body_seen = 0
+        if upgrade:
+            self.decline_upgrade()
+        if length == -1:
+            self.state = BODY_CHUNKED
+            self.chunk_state = SIZE_LINE
+        else:
+            if 0 < self.rules.body_bytes < length:
+                raise BodyTooLarge(f"Content-Length over {self.rules.body_bytes} bytes (limit_request_body)")
+            self.state = BODY_LENGTH
+            self.body_left = length
+
+    def check_target(self, method: bytes, headers: list[tuple[bytes, bytes]]) -> tuple[str, bytes, bytes]:
         """Check the form of the request target (RFC 9112 section 3.2) and split it."""
         url = self.url
         if len(url) + len(method) + 10 > self.rules.request_line:
@@ -312,7 +353,7 @@ class H1:
             fields.check_host(host)
             # RFC 9112 section 3.2.2: the host of an absolute-form target replaces the Host field.
             if self.hosts:
-                self.headers[self.host_at] = (b"host", host)
+                headers[[name for name, _ in headers].index(b"host")] = (b"host", host)
             path = rest[cut:]
             return split_target(path if path[:1] == b"/" else b"/" + path)
         raise PeerError("a request target that is neither a path nor a URL")
@@ -321,12 +362,9 @@ class H1:
         """llhttp takes what follows an upgrade for another protocol. We do not change it under a request that has a body, so a
         fresh parser is told of the body's framing, unheard, and goes on."""
         self.parser = httptools.HttpRequestParser(self)
-        self.muted = True
         framing = b"Transfer-Encoding: chunked" if self.length == -1 else b"Content-Length: %d" % self.length
-        try:
-            self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + END_OF_HEAD)
-        finally:
-            self.muted = False
+        self.length = -2
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + END_OF_HEAD)
         self.complete = False
 
     def feed_length(self, data: bytes) -> bytes:
@@ -426,31 +464,27 @@ class H1:
     # -- llhttp's callbacks: they collect, and refuse what must not go on ----------------------------------------------------
 
     def on_url(self, url: bytes) -> None:
-        if not self.muted:
-            self.url = self.url + url if self.url else url
+        self.url = self.url + url if self.url else url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.head_complete:
-            return  # a trailer field: ASGI has no place for it, its size is counted by `frame_chunks`
-        entry = fields.REQUEST_NAMES.get(name)
+        entry = REQUEST_NAMES.get(name)
         if entry is None:
-            entry = fields.learn_request_name(name)
-        lower, kind = entry
+            entry = learn_request_name(name)
         # RFC 9110 section 5.5: white space around a value is not part of it. llhttp leaves what follows it.
         if value and value[-1] <= 32:
             value = value.rstrip(b" \t")
-        headers = self.headers
-        headers.append((lower, value))
-        if kind != fields.PLAIN:
-            self.on_special(kind, value)
-        if len(headers) > self.rules.header_fields:
-            raise HeadTooLarge(f"more than {self.rules.header_fields} header fields (limit_request_fields)")
+        self.headers.append((entry[0], value))
+        kind = entry[1]
+        if kind:
+            if kind == HOST_FIELD and value in known_hosts:
+                self.hosts += 1
+            else:
+                self.on_special(kind, value)
 
     def on_special(self, kind: int, value: bytes) -> None:
         if kind == fields.HOST_FIELD:
             fields.check_host(value)
             self.hosts += 1
-            self.host_at = len(self.headers) - 1
         elif kind == fields.CONTENT_LENGTH:
             if len(value) > 20 or int(value) > limits.LENGTH_MAX:
                 raise BodyTooLarge("a Content-Length beyond any sense")
@@ -478,53 +512,79 @@ class H1:
 
     def start_response(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Check and keep a response head; it goes out with the first body. Raises `AppProtocolError`, with nothing kept."""
-        line = fields.STATUS_LINES.get(status)
-        if line is None or status < 200:
+        line = STATUS_LINES.get(status)
+        if line is None:
             line = fields.status_line(status)
-        out: list[bytes] = []
-        names = fields.RESPONSE_NAMES
+        out = [line]
         length = -1
         lines = 0
-        closes = False
-        self.has_date = self.has_server = False
+        special = False
         try:
             for name, value in headers:
-                entry = names.get(name)
+                entry = RESPONSE_NAMES.get(name)
                 if entry is None:
-                    entry = fields.learn_response_name(name)
-                prefix, kind = entry
-                if kind != fields.PLAIN:
-                    if kind == fields.CONTENT_LENGTH:
-                        length = _response_length(value, length)
-                        continue  # it is written last, if it is written at all
-                    if kind == fields.TRANSFER_ENCODING:
-                        continue  # ASGI: the server frames the response, so this one is ours
-                    if kind == fields.CONNECTION:
-                        closes = closes or b"close" in value.lower()
-                        continue  # hop by hop, so ours too
-                    if kind == fields.DATE:
-                        self.has_date = True
-                    elif kind == fields.SERVER:
-                        self.has_server = True
-                out.append(prefix)
+                    entry = learn_response_name(name)
+                kind = entry[1]
+                if kind:
+                    if kind == CONTENT_LENGTH and length == -1:
+                        length = LENGTHS.get(value, -1)
+                        if length < 0:
+                            length = response_length(value)
+                    else:
+                        special = True
+                out.append(entry[0])
                 out.append(value)
-                out.append(CRLF)
                 lines += 1
             block = b"".join(out)
         except (TypeError, ValueError):
             raise fields.explain_bad_headers(_as_list(headers)) from None
-        # Our own line ends are the only ones allowed: one count over the joined block finds any that the app put in.
+        # Our own line ends are the only ones allowed: counts over the joined block find any that the app put in.
         if block.count(b"\n") != lines or block.count(b"\r") != lines or b"\0" in block:
             raise fields.explain_bad_headers(_as_list(headers))
-        self.status_line = line
+        self.response_common = self.rules.common
+        if special or status == 204:
+            block = self.start_special(line, headers, status)
         self.response_block = block
         self.response_length = length
         # RFC 9112 section 6.3: these never have a body, whatever their headers say.
         self.response_bodiless = status == 204 or status == 304 or self.head.method == "HEAD"
         self.response_status = status
-        if closes:
-            self.keep_alive = False
         self.head_due = True
+
+    def start_special(self, line: bytes, headers: Iterable[tuple[bytes, bytes]], status: int) -> bytes:
+        """The block again, for a head with fields that the server has a say in."""
+        out = [line]
+        lengths = set()
+        dated = named = False
+        for name, value in headers:
+            prefix, kind = RESPONSE_NAMES.get(name) or learn_response_name(name)
+            if kind == CONTENT_LENGTH:
+                lengths.add(response_length(value))
+                if len(lengths) > 1:
+                    raise AppProtocolError("two content-length headers that differ")
+                if status == 204:
+                    continue  # RFC 9110 section 8.6: no Content-Length in a 204
+            elif kind == fields.TRANSFER_ENCODING:
+                continue  # ASGI: the server frames the response, so this one is ours
+            elif kind == fields.CONNECTION:
+                if b"close" in value.lower():
+                    self.keep_alive = False
+                continue  # hop by hop, so ours too
+            dated = dated or kind == fields.DATE
+            named = named or kind == fields.SERVER
+            out.append(prefix + value)
+        self.response_common = (b"" if dated else self.rules.date) + (b"" if named else self.rules.server)
+        return b"".join(out)
+
+    def respond(self, body: bytes) -> bytes:
+        """The whole response, where the head is still due and `body` is all of the body. Raises as `frame` does."""
+        if self.response_length == len(body) and self.keep_alive and not self.response_bodiless and self.head.version == "1.1":
+            # The usual response: everything is known, one join makes it.
+            self.head_due = False
+            self.response_left = 0
+            return b"".join((self.response_block, self.response_common, END_OF_HEAD, body))
+        before, _ = self.frame(len(body), False)
+        return before if self.response_bodiless else before + body
 
     def frame(self, size: int, more: bool) -> tuple[bytes, bytes]:
         """What goes before and after a piece of body of `size` bytes; before the first piece, that is the head.
@@ -544,39 +604,35 @@ class H1:
             self.response_left -= size
             if self.response_left < 0:
                 sent = self.response_length - self.response_left
-                raise AppProtocolError(f"the response body is longer than its Content-Length: {sent} bytes or more instead of {self.response_length}")
+                raise AppProtocolError(
+                    f"the response body is longer than its Content-Length: {sent} bytes instead of {self.response_length}"
+                )
         return before, b""
 
     def take_head(self, size: int, more: bool) -> bytes:
         """The response head with its framing; `size` bytes of body follow at once, and `more` tells whether others do."""
         self.head_due = False
-        rules = self.rules
-        length = self.response_length
-        tail = b"" if self.has_date else rules.date
-        if not self.has_server:
-            tail += rules.server
+        framing = b""
         self.response_chunked = False
-        if length < 0 and not more:
-            length = size
-        if self.response_status == 204:
-            pass  # RFC 9110 section 8.6: no Content-Length in a 204
-        elif length >= 0:
-            if self.response_length >= 0 or self.response_status != 304:
-                tail += b"content-length: %d\r\n" % length
-        elif self.response_bodiless:
-            pass
-        elif self.head.version == "1.1":
-            self.response_chunked = True
-            tail += b"transfer-encoding: chunked\r\n"
-        else:
-            self.keep_alive = False  # RFC 9112 section 6.3: such a body ends with the connection
-        self.response_length = length
-        self.response_left = length
+        if self.response_length < 0:
+            if not more:
+                # RFC 9110 section 8.6: a 204 has none, a 304 would need that of the body it does not have.
+                if self.response_status != 204 and self.response_status != 304:
+                    self.response_length = size
+                    framing = b"\r\ncontent-length: %d" % size
+            elif self.response_bodiless:
+                pass
+            elif self.head.version == "1.1":
+                self.response_chunked = True
+                framing = b"\r\ntransfer-encoding: chunked"
+            else:
+                self.keep_alive = False  # RFC 9112 section 6.3: such a body ends with the connection
+        self.response_left = self.response_length
         if not self.keep_alive:
-            tail += b"connection: close\r\n"
+            framing += b"\r\nconnection: close"
         elif self.head.version == "1.0":
-            tail += b"connection: keep-alive\r\n"
-        return self.status_line + self.response_block + tail + CRLF
+            framing += b"\r\nconnection: keep-alive"
+        return b"".join((self.response_block, self.response_common, framing, END_OF_HEAD))
 
     def response_short(self) -> int:
         """How many bytes a complete response lacks of its Content-Length."""
@@ -586,11 +642,10 @@ class H1:
         """A whole error response of our own that ends the connection."""
         self.keep_alive = False
         body = text.encode("utf-8", "replace") + b"\n"
-        line = fields.STATUS_LINES.get(status) or fields.status_line(status)
-        head = line + b"content-type: text/plain; charset=utf-8\r\n" + self.rules.date + self.rules.server
+        head = fields.status_line(status) + b"\r\ncontent-type: text/plain; charset=utf-8" + self.rules.common
         # A HEAD request is answered without a body; before its head was read there is no method, then one does no harm.
         bodiless = getattr(self.head, "method", "") == "HEAD"
-        return head + b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body) + (b"" if bodiless else body)
+        return head + b"\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body) + (b"" if bodiless else body)
 
 
 def _as_list(headers: Iterable[tuple[object, object]]) -> list[tuple[object, object]]:
@@ -598,14 +653,6 @@ def _as_list(headers: Iterable[tuple[object, object]]) -> list[tuple[object, obj
         return [(name, value) for name, value in headers]
     except (TypeError, ValueError):
         return []
-
-
-def _response_length(value: bytes, before: int) -> int:
-    if not value.isdigit() or len(value) > 16 or int(value) > limits.LENGTH_MAX:
-        raise AppProtocolError(f"content-length {value!r} is not a number of bytes")
-    if before >= 0 and before != int(value):
-        raise AppProtocolError("two content-length headers that differ")
-    return int(value)
 
 
 def _looks_like_http(data: bytes) -> bool:

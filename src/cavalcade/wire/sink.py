@@ -13,7 +13,19 @@ class Head:
     `length` is the body's: 0 for none, -1 when it is chunked and known only at its end.
     """
 
-    __slots__ = ("expects_continue", "headers", "keep_alive", "length", "method", "path", "query", "raw_path", "target", "upgrade", "version")
+    __slots__ = (
+        "expects_continue",
+        "headers",
+        "keep_alive",
+        "length",
+        "method",
+        "path",
+        "query",
+        "raw_path",
+        "target",
+        "upgrade",
+        "version",
+    )
 
     method: str
     target: bytes  # as it stood in the request line

@@ -15,7 +15,8 @@ import sys
 from collections.abc import Coroutine, Generator
 from typing import Any
 
-from cavalcade.apps.asgi import order, waits
+from cavalcade.apps.asgi import waits
+from cavalcade.apps.asgi.order import BODY, COMPLETE, LEGAL, NOTHING, START, STARTED, violation
 from cavalcade.apps.stream import Serving, Stream
 from cavalcade.errors import AppProtocolError
 
@@ -57,7 +58,7 @@ class Exchange:
         self.serving = serving
         self.stream = stream
         self.scope = scope
-        self.sent = order.NOTHING
+        self.sent = NOTHING
         self.gone = False  # the client is
         self.ended = False  # the app has returned or raised
         self.body_ended = not has_body
@@ -90,17 +91,17 @@ class Exchange:
         """ASGI `send`. Raises `AppProtocolError` on what the order table does not allow, `OSError` when the client is gone."""
         try:
             kind = message["type"]
-            step = order.LEGAL[self.sent].get(kind)
+            step = LEGAL[self.sent].get(kind)
         except (TypeError, KeyError):
-            raise order.violation(self.sent, message) from None
+            raise violation(self.sent, message) from None
         if step is None:
-            raise order.violation(self.sent, message)
+            raise violation(self.sent, message)
         if self.gone:
             raise waits.ClientDisconnected("the client is gone")
-        if step == order.START:
+        if step == START:
             status = message.get("status")
             self.stream.start(status, message.get("headers", ()))
-            self.sent = order.STARTED
+            self.sent = STARTED
             return DONE
         body = message.get("body", b"")
         if type(body) is not bytes:
@@ -109,23 +110,23 @@ class Exchange:
             body = bytes(body)
         if message.get("more_body", False):
             self.stream.write(body, True)
-            self.sent = order.BODY
+            self.sent = BODY
             if self.stream.write_paused:
                 return waits.writable(self)
             return DONE
         self.stream.write(body, False)
-        self.sent = order.COMPLETE
+        self.sent = COMPLETE
         if self.news is not None:
             self.wake()
         return DONE
 
     def has_news(self) -> bool:
-        return bool(self.chunks) or self.gone or (self.body_ended and not self.end_told) or self.sent == order.COMPLETE
+        return bool(self.chunks) or self.gone or (self.body_ended and not self.end_told) or self.sent == COMPLETE
 
     def take_news(self) -> dict[str, Any]:
         """The next message for the app; only when `has_news()`."""
         chunks = self.chunks
-        if self.sent == order.COMPLETE or (self.gone and not chunks and not self.body_ended) or (self.gone and self.end_told):
+        if self.sent == COMPLETE or (self.gone and not chunks and not self.body_ended) or (self.gone and self.end_told):
             return {"type": "http.disconnect"}
         if not chunks:
             self.end_told = True
@@ -154,7 +155,7 @@ class Exchange:
 
     def is_complete(self) -> bool:
         """Has the app sent its whole response?"""
-        return self.sent == order.COMPLETE
+        return self.sent == COMPLETE
 
     # -- the connection's side ---------------------------------------------------------------------------------------------
 
@@ -190,11 +191,11 @@ class Exchange:
 
     def app_returned(self) -> None:
         self.finish()
-        if self.sent == order.COMPLETE or self.gone:
+        if self.sent == COMPLETE or self.gone:
             return
-        if self.sent == order.BODY:
+        if self.sent == BODY:
             what = "the app returned in the middle of its response body (more_body was still true)"
-        elif self.sent == order.STARTED:
+        elif self.sent == STARTED:
             what = "the app returned after http.response.start without a body"
         else:
             what = "the app returned without sending a response"
@@ -206,11 +207,11 @@ class Exchange:
         if self.gone and isinstance(error, OSError | asyncio.CancelledError):
             return  # it was told that the client is gone, and left
         if isinstance(error, asyncio.CancelledError):
-            if self.sent != order.COMPLETE:
+            if self.sent != COMPLETE:
                 log.warning("%s: cancelled before the response was complete", self.request_line())
                 self.stream.fail(503, "Service Unavailable")
             return
-        if self.sent == order.COMPLETE:
+        if self.sent == COMPLETE:
             log.error("%s: the app failed after its response was complete", self.request_line(), exc_info=error)
             return
         log.error("%s: the app failed", self.request_line(), exc_info=error)

@@ -1,0 +1,32 @@
+# cython: language_level=3
+# Types for exchange.py when it is compiled: names and meaning are there.
+
+cimport cython
+
+
+cdef class Done:
+    pass
+
+
+cdef class Exchange:
+    cdef public object serving, stream
+    cdef public dict scope
+    cdef public int sent
+    cdef public bint gone, ended, body_ended, end_told
+    cdef public list chunks
+    cdef public Py_ssize_t buffered
+    cdef public object news, task
+    cdef object __weakref__
+
+    cpdef begin(self)
+    cpdef receive(self)
+    cpdef send(self, message)
+    cpdef bint has_news(self)
+    cpdef dict take_news(self)
+    cpdef wake(self)
+    cpdef bint is_complete(self)
+    cpdef Py_ssize_t feed_body(self, bytes chunk)
+    cpdef feed_end(self)
+    cpdef disconnect(self)
+    cpdef finish(self)
+    cpdef app_returned(self)

@@ -1,0 +1,71 @@
+# cython: language_level=3
+# Types for h1.py when it is compiled. Only what makes the hot path faster: names and meaning are in h1.py.
+
+cimport cython
+
+
+cdef class Rules:
+    cdef public Py_ssize_t request_line, header_fields, head_bytes
+    cdef public object body_bytes
+    cdef public bytes server, date, common
+
+
+cdef class H1:
+    cdef public object sink
+    cdef public Rules rules
+    cdef public object parser
+    cdef public object head
+    cdef public int state
+    cdef public bint feeding
+    cdef public bytes rest
+    cdef public bytes url
+    cdef public list headers
+    cdef public int hosts
+    cdef public object length
+    cdef public bint expects_continue
+    cdef public bytes tail
+    cdef public Py_ssize_t head_bytes
+    cdef public object body_left, body_seen
+    cdef public int chunk_state
+    cdef public object chunk_left
+    cdef public bytes line
+    cdef public list spans
+    cdef public bint head_complete, complete
+    cdef public bint keep_alive
+    cdef public bytes response_block, response_common
+    cdef public int response_status
+    cdef public object response_length, response_left
+    cdef public bint response_chunked, response_bodiless, head_due
+
+    @cython.locals(state=int)
+    cpdef feed(self, bytes data)
+    cpdef next_request(self)
+    cpdef close(self)
+    cpdef bint idle(self)
+    @cython.locals(size=Py_ssize_t, end=Py_ssize_t, tail=bytes, rest=bytes, upgrade=bint, first=int)
+    cpdef bytes feed_head(self, bytes data)
+    cpdef stay_in_head(self, bytes data)
+    cpdef tokenize(self, bytes data)
+    @cython.locals(method=bytes, url=bytes, headers=list, split=tuple)
+    cpdef finish_head(self, bint upgrade, bytes data)
+    cpdef expect_body(self, length, bint upgrade)
+    cpdef decline_upgrade(self)
+    cpdef bytes feed_length(self, bytes data)
+    cpdef bytes feed_chunked(self, bytes data)
+    cpdef deliver(self, bint ended)
+    cpdef on_url(self, bytes url)
+    @cython.locals(entry=tuple, kind=int)
+    cpdef on_header(self, bytes name, bytes value)
+    cpdef on_special(self, int kind, bytes value)
+    cpdef on_headers_complete(self)
+    cpdef on_body(self, bytes body)
+    cpdef on_message_complete(self)
+    @cython.locals(line=bytes, out=list, lines=Py_ssize_t, special=bint, entry=tuple, kind=int, block=bytes)
+    cpdef start_response(self, status, headers)
+    @cython.locals(before=bytes)
+    cpdef bytes respond(self, bytes body)
+    @cython.locals(before=bytes)
+    cpdef tuple frame(self, Py_ssize_t size, bint more)
+    @cython.locals(framing=bytes)
+    cpdef bytes take_head(self, Py_ssize_t size, bint more)
+    cpdef response_short(self)
