@@ -17,7 +17,6 @@ This file is plain Python and, compiled with the h1.pxd beside it, an extension 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from urllib.parse import unquote_to_bytes
 
 import httptools
 
@@ -47,6 +46,7 @@ from cavalcade.wire.fields import (
     response_length,
 )
 from cavalcade.wire.sink import Head, Sink
+from cavalcade.wire.target import TARGETS, read_target
 
 # Where in a message the input stands.
 HEAD, BODY_LENGTH, BODY_CHUNKED, WAIT, CLOSED = range(5)
@@ -58,20 +58,6 @@ END_OF_HEAD = b"\r\n\r\n"
 PARSER_STOPS = (httptools.HttpParserUpgrade, httptools.HttpParserError)
 LAST_CHUNK = b"0\r\n\r\n"
 END_OF_CHUNKS = CRLF + LAST_CHUNK
-
-_targets: dict[bytes, tuple[str, bytes, bytes]] = {}  # origin-form target -> (path, raw path, query)
-
-
-def split_target(target: bytes) -> tuple[str, bytes, bytes]:
-    """(path, raw path, query) of an origin-form target; the path is percent-decoded UTF-8 (ASGI HTTP spec, `path`)."""
-    raw_path, _, query = target.partition(b"?")
-    path = (unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path).decode("utf-8", "replace")
-    split = (path, raw_path, query)
-    if len(target) <= 256:
-        if len(_targets) >= fields.TABLE_MAX:
-            _targets.clear()
-        _targets[target] = split
-    return split
 
 
 class Rules:
@@ -284,9 +270,11 @@ class H1:
             self.check_old_version(version)
         if len(headers) > self.rules.header_fields:
             raise HeadTooLarge(f"more than {self.rules.header_fields} header fields (limit_request_fields)")
-        split = _targets.get(url)
+        if len(url) + len(method) + 10 > self.rules.request_line:
+            raise TargetTooLong(f"request line over {self.rules.request_line} bytes (limit_request_line)")
+        split = TARGETS.get(url)
         if split is None:
-            split = self.check_target(method, headers)
+            split = read_target(url, method, headers)
         head.method = METHODS.get(method) or method.decode("ascii")
         head.version = version
         head.headers = headers
@@ -328,35 +316,6 @@ class H1:
                 raise BodyTooLarge(f"Content-Length over {self.rules.body_bytes} bytes (limit_request_body)")
             self.state = BODY_LENGTH
             self.body_left = length
-
-    def check_target(self, method: bytes, headers: list[tuple[bytes, bytes]]) -> tuple[str, bytes, bytes]:
-        """Check the form of the request target (RFC 9112 section 3.2) and split it."""
-        url = self.url
-        if len(url) + len(method) + 10 > self.rules.request_line:
-            raise TargetTooLong(f"request line over {self.rules.request_line} bytes (limit_request_line)")
-        if b"#" in url:
-            raise PeerError("a fragment in the request target")
-        if method == b"CONNECT":
-            raise NotImplementedByServer("CONNECT: this is no proxy")
-        if url[:1] == b"/":
-            return split_target(url)
-        if url == b"*":
-            if method != b"OPTIONS":
-                raise PeerError("request target * with a method other than OPTIONS")
-            return "*", b"*", b""
-        scheme, separator, rest = url.partition(b"://")
-        if separator and scheme.lower() in (b"http", b"https"):
-            cut = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
-            host = rest[:cut]
-            if not host:
-                raise PeerError("a request target without a host")
-            fields.check_host(host)
-            # RFC 9112 section 3.2.2: the host of an absolute-form target replaces the Host field.
-            if self.hosts:
-                headers[[name for name, _ in headers].index(b"host")] = (b"host", host)
-            path = rest[cut:]
-            return split_target(path if path[:1] == b"/" else b"/" + path)
-        raise PeerError("a request target that is neither a path nor a URL")
 
     def decline_upgrade(self) -> None:
         """llhttp takes what follows an upgrade for another protocol. We do not change it under a request that has a body, so a
