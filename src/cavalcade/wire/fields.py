@@ -94,9 +94,9 @@ def status_line(status: object) -> bytes:
     return line
 
 
-def response_length(value: bytes) -> int:
+def response_length(value: object) -> int:
     """The number in an app's Content-Length. Raises `AppProtocolError` when it is none."""
-    length = LENGTHS.get(value)
+    length = LENGTHS.get(value) if isinstance(value, bytes) else None
     if length is None:
         if not isinstance(value, bytes) or not value.isdigit() or len(value) > 16 or int(value) > limits.LENGTH_MAX:
             raise AppProtocolError(f"content-length {value!r} is not a number of bytes")

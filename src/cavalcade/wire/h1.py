@@ -31,7 +31,7 @@ from cavalcade.errors import (
     TargetTooLong,
     VersionNotSupported,
 )
-from cavalcade.wire import fields
+from cavalcade.wire import fields, llhttp
 from cavalcade.wire.fields import (
     CONTENT_LENGTH,
     HOST_FIELD,
@@ -55,7 +55,6 @@ SIZE_LINE, CHUNK_DATA, TRAILERS = range(3)
 
 CRLF = b"\r\n"
 END_OF_HEAD = b"\r\n\r\n"
-PARSER_STOPS = (httptools.HttpParserUpgrade, httptools.HttpParserError)
 LAST_CHUNK = b"0\r\n\r\n"
 END_OF_CHUNKS = CRLF + LAST_CHUNK
 
@@ -207,8 +206,8 @@ class H1:
         try:
             self.parser.feed_data(data)
             upgrade = False
-        except PARSER_STOPS as error:
-            upgrade = self.translate(error, data)
+        except llhttp.STOPS as error:
+            upgrade = llhttp.raise_reason(error, data)
         if self.head_bytes + end > self.rules.head_bytes:
             raise HeadTooLarge(f"request head over {self.rules.head_bytes} bytes (limit_request_head)")
         if not self.head_complete:
@@ -232,20 +231,8 @@ class H1:
         """Give bytes to llhttp."""
         try:
             self.parser.feed_data(data)
-        except PARSER_STOPS as error:
-            self.translate(error, data)
-
-    def translate(self, error: Exception, data: bytes) -> bool:
-        """Raise what llhttp complains of in our terms; True where it only says that the peer asks for another protocol."""
-        if isinstance(error, httptools.HttpParserUpgrade):
-            return True
-        if isinstance(error, httptools.HttpParserCallbackError):
-            raise error.__context__ if isinstance(error.__context__, PeerError) else error
-        if isinstance(error, httptools.HttpParserInvalidMethodError):
-            if data[:1] == b"\x16":  # a TLS handshake record
-                raise PeerError("TLS spoken to a plain HTTP port", fix="use http:// here, or serve TLS") from None
-            raise (NotImplementedByServer("not an HTTP method") if _looks_like_http(data) else PeerError("not HTTP")) from None
-        raise _parser_error(str(error)) from None
+        except llhttp.STOPS as error:
+            llhttp.raise_reason(error, data)
 
     def finish_head(self, upgrade: bool, data: bytes) -> None:
         """The policy: what llhttp lets through and RFC 9112 does not, then hand the request over. `data` ends the head."""
@@ -283,7 +270,7 @@ class H1:
         self.keep_alive = head.keep_alive = parser.should_keep_alive()
         head.upgrade = upgrade
         if length == -2 or length == 0:
-            head.expects_continue = False
+            head.expects_continue = self.expects_continue = False
             head.length = 0
             self.state = WAIT
         else:
@@ -612,17 +599,3 @@ def _as_list(headers: Iterable[tuple[object, object]]) -> list[tuple[object, obj
         return [(name, value) for name, value in headers]
     except (TypeError, ValueError):
         return []
-
-
-def _looks_like_http(data: bytes) -> bool:
-    """Does this start as a request line would, but with a method that llhttp does not know?"""
-    method = data.partition(b" ")[0]
-    return len(method) < 32 and fields.TOKEN.fullmatch(method) is not None
-
-
-def _parser_error(reason: str) -> PeerError:
-    if reason == "Invalid HTTP version":
-        return VersionNotSupported("an HTTP version that does not exist")
-    if "verflow" in reason:
-        return BodyTooLarge(reason)
-    return PeerError(reason)

@@ -1,0 +1,33 @@
+"""What llhttp (through httptools) says, in our terms."""
+
+from __future__ import annotations
+
+import httptools
+
+from cavalcade.errors import BodyTooLarge, NotImplementedByServer, PeerError, VersionNotSupported
+from cavalcade.wire import fields
+
+STOPS = (httptools.HttpParserUpgrade, httptools.HttpParserError)  # everything that `feed_data` raises
+
+TLS_HANDSHAKE = b"\x16"  # the first byte of a TLS record with a ClientHello in it
+
+
+def raise_reason(error: Exception, data: bytes) -> bool:
+    """Raise the `PeerError` that `error` stands for; returns True where it only says that the peer asks for another protocol."""
+    if isinstance(error, httptools.HttpParserUpgrade):
+        return True
+    if isinstance(error, httptools.HttpParserCallbackError):
+        raise error.__context__ if isinstance(error.__context__, PeerError) else error
+    if isinstance(error, httptools.HttpParserInvalidMethodError):
+        if data[:1] == TLS_HANDSHAKE:
+            raise PeerError("TLS spoken to a plain HTTP port", fix="use http:// here, or serve TLS") from None
+        method = data.partition(b" ")[0]
+        if len(method) < 32 and fields.TOKEN.fullmatch(method):
+            raise NotImplementedByServer("not an HTTP method") from None
+        raise PeerError("not HTTP") from None
+    reason = str(error)
+    if reason == "Invalid HTTP version":
+        raise VersionNotSupported("an HTTP version that does not exist") from None
+    if "overflow" in reason:
+        raise BodyTooLarge(reason) from None
+    raise PeerError(reason) from None
