@@ -154,6 +154,7 @@ def _run_object(app: ASGIApp, resolved: Resolved) -> int:
 async def _serve_here(server: Server, settings: Settings) -> None:
     """Serve until TERM or INT; a second signal does not wait for what is in flight."""
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(logs.on_loop_error)
     leave = asyncio.Event()
     grace = settings.graceful_timeout
 

@@ -9,6 +9,7 @@ Extras that every format understands: `trace`, a traceback as text, and `fix`, w
 
 from __future__ import annotations
 
+import asyncio
 import configparser
 import json
 import logging
@@ -99,6 +100,20 @@ def flush() -> None:
     for name in (ACCESS_LOGGER, LOGGER):
         for handler in logging.getLogger(name).handlers:
             handler.flush()
+
+
+def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """For `loop.set_exception_handler` of a loop of ours: what nobody waits for, such as a lost task's exception, becomes a line of ours.
+
+    asyncio itself logs to the logger `asyncio`. Where the app has given that a handler, even by way of the root, it stays so.
+    """
+    if logging.getLogger("asyncio").hasHandlers():
+        loop.default_exception_handler(context)
+        return
+    details = [f"{key}: {value!r}" for key, value in context.items() if key not in ("message", "exception", "source_traceback")]
+    text = "; ".join([context.get("message") or "unhandled exception in the event loop", *details])
+    exc = context.get("exception")
+    logging.getLogger(LOGGER).error("%s", text, exc_info=(type(exc), exc, exc.__traceback__) if exc is not None else None)
 
 
 class _Undisabled(logging.Logger):

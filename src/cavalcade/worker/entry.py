@@ -61,14 +61,16 @@ class Post:
 def main(post: Post) -> int:
     """Be a worker. Called in the forked process; returns its exit code and never raises."""
     try:
-        # Ctrl-C reaches the whole process group; what it means is the supervisor's to decide.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C reaches the whole process group; what it means is the supervisor's to decide. A handler that does nothing, not
+        # SIG_IGN: what is ignored stays ignored in every program that the app starts.
+        signal.signal(signal.SIGINT, lambda signum, frame: None)
         settings = post.settings
         name = settings.name or settings.app
         setproctitle.setproctitle(f"cavalcade: worker {post.worker_id} g{post.generation} [{name}]")
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            faulthandler.enable()  # a crash in C code prints where it was; there may be no stderr to print it to
-        logs.configure(settings)
+            if not faulthandler.is_enabled():  # the nursery has done so, and reads what it writes
+                faulthandler.enable()  # a crash in C code prints where it was; there may be no stderr to print it to
+        logs.configure(settings, worker=post.worker_id)
         post.row.set(layout.PID, os.getpid())
         post.row.set(layout.PHASE, layout.Phase.BOOTING)
         code = Worker(post).run()
@@ -101,6 +103,7 @@ class Worker:
 
     async def _live(self, loop: asyncio.AbstractEventLoop) -> int:
         post = self._post
+        loop.set_exception_handler(logs.on_loop_error)
         self._channel.setblocking(False)
         started = time.monotonic()
         try:
