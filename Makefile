@@ -12,8 +12,11 @@ PORT ?= 8000
 VENV ?= .venv
 COMPILED ?= .venv-compiled
 BIN = $(VENV)/bin
-PIP = python -m pip install --quiet --disable-pip-version-check
+PIP = python -m pip install --quiet --quiet --disable-pip-version-check
 SOURCES := $(shell find src -name '*.py' -o -name '*.pxd' -o -name 'py.typed')
+
+# `make PORT=9000 demo` is for this file; the server itself would read PORT too.
+unexport PORT
 
 .PHONY: demo test test-compiled lint types pytest bench format docs clean
 .DEFAULT_GOAL := test
@@ -53,17 +56,19 @@ docs: $(VENV)/.installed
 # Editable and never compiled: an extension beside its source would hide every edit of it.
 $(VENV)/.installed: pyproject.toml setup.py
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer was found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	CAVALCADE_PURE=1 $(BIN)/$(PIP) --editable '.[dev]'
-	touch $@
+	@echo "installing into $(VENV), about a minute ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@CAVALCADE_PURE=1 $(BIN)/$(PIP) --editable '.[dev]'
+	@touch $@
 
 # An ordinary install, compiled where there is a compiler.
 $(COMPILED)/.installed: pyproject.toml setup.py $(SOURCES)
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer was found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
-	test -x $(COMPILED)/bin/python || $(PYTHON) -m venv $(COMPILED)
-	$(COMPILED)/bin/$(PIP) '.[dev]'
-	$(COMPILED)/bin/cavalcade --version
-	touch $@
+	@echo "building and installing into $(COMPILED), about a minute ..."
+	@test -x $(COMPILED)/bin/python || $(PYTHON) -m venv $(COMPILED)
+	@$(COMPILED)/bin/$(PIP) '.[dev]'
+	@$(COMPILED)/bin/cavalcade --version
+	@touch $@
 
 clean:
 	rm -rf $(VENV) $(COMPILED) .venv-other build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
