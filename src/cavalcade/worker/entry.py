@@ -110,6 +110,9 @@ class Worker:
             loaded = post.app or loader.load(post.settings)
         except StartupError as error:
             return self._boot_failed(error)
+        if post.app is None and post.slot == 0:
+            for note in loaded.notes:  # the same in every worker, so the first one says it
+                log.info("%s", note)
         imported = time.monotonic()
         loop.add_reader(self._channel.fileno(), self._on_orders)
         self._server = server = Server(loaded.app, settings=post.settings)
