@@ -17,6 +17,7 @@ import pytest
 from cavalcade import build
 from cavalcade.cli.main import main
 from cavalcade.config.values import OPTIONS
+from cavalcade.supervisor import loop as supervisor
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -249,3 +250,16 @@ def test_a_factory_nobody_declared_is_called_and_told_once(here: Path) -> None:
         said += process.stderr.read()
     assert process.returncode == 0, said
     assert said.count("main:create_app is a factory: called it") == 1
+
+
+def test_an_error_that_nothing_foresaw_exits_with_1_and_its_traceback(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object, **options: object) -> int:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(supervisor, "run", broken)
+    assert main(["main:app"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("x Cavalcade itself failed: LookupError: a bug\n")
+    assert "Traceback (most recent call last):" in said
