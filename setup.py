@@ -82,7 +82,9 @@ class build_optional_ext(build_ext):
         try:
             from Cython.Build import cythonize  # noqa: PLC0415  (optional at build time)
 
-            made = cythonize(wanted, build_dir="build/cython", compiler_directives={"language_level": "3"}, force=True)
+            # The .pxd alone says what has a C type; an annotation such as `int` would mean another type than the one declared there.
+            directives = {"language_level": "3", "annotation_typing": False}
+            made = cythonize(wanted, build_dir="build/cython", compiler_directives=directives, force=True)
         except Exception as exc:
             if REQUIRED:
                 raise
