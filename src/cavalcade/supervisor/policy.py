@@ -329,9 +329,10 @@ class _Turn:
                 self.send_away(worker, state.rules.graceful_timeout_s, "fewer workers are wanted")
 
     def youth(self, seat: Seat) -> tuple[bool, float, int]:
-        """Greatest for the seat that is missed least: one without a serving worker, else the one with the youngest."""
+        """Greatest for the seat that is missed least: one without a serving worker or with a lost one, else that of the youngest."""
         worker = self.state.holder(seat, Life.READY)
-        return (worker is None, worker.forked_at if worker else 0.0, seat.number)
+        missed = worker is not None and not worker.mute
+        return (not missed, worker.forked_at if worker else 0.0, seat.number)
 
     # == failures ========================================================================================================
 
