@@ -42,7 +42,7 @@ test-compiled: $(COMPILED)/.installed
 	EXPECT_BUILD=$(EXPECT_BUILD) $(COMPILED)/bin/pytest -n auto $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed $(COMPILED)/.installed
-	$(BIN)/$(PIP) '.[bench]'
+	@CAVALCADE_PURE=1 $(BIN)/$(PIP) --editable '.[dev,bench]'
 	$(BIN)/python bench/run.py --cavalcade $(BIN)/python --cavalcade $(COMPILED)/bin/python $(BENCH_ARGS)
 
 format: $(VENV)/.installed
