@@ -206,11 +206,11 @@ class _Turn:
         if nursery is None:
             return
         how = describe_exit(event.status)
+        nursery.deadline = math.inf
         if nursery.life is NurseryLife.LEAVING:
             del state.nurseries[event.generation]
         elif nursery.life is NurseryLife.FAILED:
             nursery.life = NurseryLife.DOWN
-            nursery.deadline = math.inf
         elif nursery.life is NurseryLife.STARTING:
             nursery.life = NurseryLife.DOWN
             doing = f"while it imported {state.rules.app}" if state.rules.preload else "before it could fork"

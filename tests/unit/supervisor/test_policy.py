@@ -411,6 +411,19 @@ def test_a_nursery_that_keeps_dying_is_started_with_back_off() -> None:
     assert world.count(Is.SERVING) == 1
 
 
+def test_another_nursery_that_dies_before_it_can_fork_is_tried_again_and_its_old_deadline_means_nothing() -> None:
+    world = World(1).up()
+    world.nursery_exits(1, -9)
+    world.after(5)
+    world.nursery_exits(1, 1)
+    world.after(1)
+    assert world.nurseries == {1: "starting"}
+    world.nursery_ready(1)
+    world.after(2 * BOOT_S)
+    assert world.nurseries == {1: "ready"}
+    assert world.count(Is.SERVING) == 1
+
+
 # -- reload --------------------------------------------------------------------------------------------------------------
 
 
