@@ -36,10 +36,19 @@ INTERRUPT_GRACE_S = 3.0  # the whole grace after Ctrl-C
 BOOT_TIMEOUT_S = 60.0  # import plus lifespan startup
 
 # -- supervision ---------------------------------------------------------------------------------------------------------
-HEARTBEAT_S = 0.1  # how often a worker's loop stamps its row on the board
+HEARTBEAT_S = 0.008  # how often a worker's loop stamps its row on the board while it has connections
+STALE_HEARTBEAT_S = 0.02  # a loop that was silent for longer is blocked: nobody waits for it to accept
+TOTALS_S = 0.1  # how often a worker brings its totals to the board
+STEP_BACK_S = 0.0005  # a worker steps back from accepting this long for each connection above the least loaded one ...
+STEP_BACK_MAX_S = 0.004  # ... at most this long ...
+STEP_BACK_TIMES = 8  # ... and at most so often in a row
+HAND_OVER_RETRY_S = 0.002  # the queue was full, or the last response not yet with the kernel
+DRAIN_NOTICE = 0.3  # the share of a drain after which responses still streaming are told by http.disconnect
 BACKOFF_FIRST_S = 1.0  # 1, 2, 4 ... between restarts of a worker that keeps dying
 BACKOFF_MAX_S = 30.0
 HEALTHY_AFTER_S = 10.0  # a worker that lived this long starts the back-off anew
+MEMORY_SAMPLE_S = 1.0  # how often a worker looks at its own memory, where max_memory is set
+MEMORY_SAMPLES = 5  # so many in a row over max_memory, and it asks to be replaced: a spike is no leak
 KILL_AFTER_S = 2.0  # beyond the graceful timeout, before a worker that will not go is killed
 BOOT_STOP_S = 1.0  # a worker that is not ready yet has nothing to finish; after this it is killed
 SIGNAL_ECHO_S = 0.2  # the same signal again within this is one wish: a shell or a wrapper passed Ctrl-C on as well

@@ -40,6 +40,7 @@ from cavalcade import limits
 from cavalcade.apps import loader
 from cavalcade.apps.loader import LoadedApp
 from cavalcade.board import layout
+from cavalcade.board.siblings import Siblings
 from cavalcade.board.view import Board
 from cavalcade.errors import CavalcadeError
 from cavalcade.observe import deaths, logs
@@ -72,11 +73,13 @@ class Nursery:
         self._lines = channel.Lines()
         self._setup = setup
         self._settings = setup.settings
-        for fd in (*setup.listeners, setup.board, *([setup.crash] if setup.crash >= 0 else [])):
+        for fd in (*setup.listeners, setup.board, setup.give, setup.take, *([setup.crash] if setup.crash >= 0 else [])):
             os.set_inheritable(fd, False)  # or every program that the app starts would hold our port open
         self._listeners = [socket.socket(fileno=fd) for fd in setup.listeners]
         for sock in self._listeners:
             sock.setblocking(False)
+        self._give = socket.socket(fileno=setup.give)
+        self._take = socket.socket(fileno=setup.take)
         self._board = Board.from_fd(setup.board, setup.slots)
         self._app: LoadedApp | None = None
         self._ends: deque[int] = deque()  # workers' ends of their channels, received and not yet given away
@@ -238,6 +241,9 @@ class Nursery:
             listeners=self._listeners,
             channel=socket.socket(fileno=end),
             row=row,
+            siblings=Siblings(self._board, order.slot),
+            give=self._give,
+            take=self._take,
             app=self._app,
         )
         code = entry.main(post)

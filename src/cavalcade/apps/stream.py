@@ -26,6 +26,9 @@ class Stream(Protocol):
     def want_body(self) -> None:
         """The app asks for the body: send 100 Continue if the client waits for it, and read on."""
 
+    def cut(self) -> None:
+        """End the response where it is; the client can tell that it is not complete."""
+
     def fail(self, status: int, text: str) -> bool:
         """Answer with a response of our own if nothing has been sent, else reset so that the client can tell. True if answered."""
 
@@ -52,5 +55,6 @@ class Serving:
         self.state: dict[str, Any] | None = None  # lifespan state; None when the app has no lifespan
         self.running: set[Any] = set()  # exchanges whose app has not returned
         self.totals = Totals()
+        self.draining = asyncio.Event()  # set when the worker begins to leave; apps see it as an ASGI extension
         self.root_path = ""
         self.raw_root_path = b""

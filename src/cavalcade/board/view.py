@@ -51,6 +51,10 @@ class Board:
             raise IndexError(f"the board has slots 0 to {self.slots - 1}, there is no {slot}")
         return self._rows[slot]
 
+    def column(self, word: int) -> list[int]:
+        """One word of every slot, in the order of the slots."""
+        return self._words[word : self.slots * layout.ROW_WORDS : layout.ROW_WORDS].tolist()
+
     def totals(self) -> dict[str, int]:
         """Every counter, summed over the workers alive and all that were before them.
 

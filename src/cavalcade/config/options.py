@@ -109,6 +109,18 @@ class Settings:
         minimum=0,
     )
 
+    # -- recycling
+    max_requests: int = option(
+        0, "Replace a worker after this many requests; 0 for never.", "recycling", aliases=("limit_max_requests",), minimum=0
+    )
+    max_requests_jitter: int = option(
+        0, "Add up to this many requests to max_requests, at random, so that workers do not all go at once.", "recycling", minimum=0
+    )
+    max_age: Seconds = option(
+        0.0, "Replace a worker after this long, and up to a tenth more at random; 0 for never.", "recycling", minimum=0
+    )
+    max_memory: Bytes = option(0, "Replace a worker whose resident memory stays above this; 0 for never.", "recycling", minimum=0)
+
     # -- limits
     limit_request_line: Bytes = option(limits.REQUEST_LINE_BYTES, "Longest request line; 414 beyond it.", "limits", minimum=64)
     limit_request_fields: int = option(limits.HEADER_FIELDS, "Most header fields; 431 beyond it.", "limits", minimum=1)

@@ -19,8 +19,11 @@ from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.asgi.order import NOTHING as NOTHING_SENT
 from cavalcade.apps.stream import Serving
+from cavalcade.board import layout
+from cavalcade.board.row import Row
 from cavalcade.config.options import Settings
 from cavalcade.errors import PeerError, PeerTooSlow
+from cavalcade.net.handover import HandOver, Passport
 from cavalcade.observe.access import AccessLog
 from cavalcade.observe.peers import PeerLog
 from cavalcade.types import Address
@@ -39,24 +42,46 @@ JOIN_BYTES = limits.JOIN_BYTES
 perf_counter = time.perf_counter
 
 
+def _nothing() -> None:
+    pass
+
+
 class ConnectionContext:
     """What all connections of one worker share. `now` is a coarse monotonic clock, kept by the sweep."""
 
-    def __init__(self, serving: Serving, settings: Settings, rules: Rules, access: AccessLog | None) -> None:
+    def __init__(self, serving: Serving, settings: Settings, rules: Rules, access: AccessLog | None, row: Row) -> None:
         self.serving = serving
         self.loop = serving.loop
         self.rules = rules
         self.access = access
         self.peer_log = PeerLog()
         self.connections: set[Connection] = set()
+        self.row = row
+        self.on_first = _nothing  # called when the first connection comes
+        self.load = 0  # connections accepted and not closed yet, those without a transport included
         self.now = time.monotonic()
         self.draining = False
+        self.handover: HandOver | None = None  # there while draining, if siblings may take our idle connections
         self.keep_alive_s = settings.keep_alive
         self.head_s = settings.head_timeout
         self.body_s = settings.body_timeout
         self.write_s = settings.write_timeout
         self.flush_due = False
         self.closing: asyncio.Future[None] | None = None
+
+    def opened(self) -> None:
+        """A connection was accepted: the siblings see it at once."""
+        self.load += 1
+        self.row.set(layout.CONNECTIONS, self.load)
+        if self.load == 1:
+            self.on_first()
+
+    def closed(self) -> None:
+        """A connection is gone."""
+        self.load -= 1
+        self.row.set(layout.CONNECTIONS, self.load)
+        if self.closing is not None and not self.closing.done():
+            self.closing.set_result(None)
 
     def wait_connection_closed(self) -> asyncio.Future[None]:
         """Done when the next connection has closed."""
@@ -79,11 +104,13 @@ class ConnectionContext:
 class Connection:
     """An asyncio protocol by shape. It needs no base class: neither loop asks for one."""
 
-    def __init__(self, context: ConnectionContext, scheme: str, client: Address | None, server: Address | None) -> None:
+    def __init__(self, context: ConnectionContext, scheme: str, client: Address | None, server: Address | None, opened_at: float) -> None:
         self.context = context
         self.engine = H1(self, context.rules)
         self.template = asgi_scope.template(context.serving, scheme, client, server)
         self.client = client
+        self.opened_at = opened_at  # monotonic; it survives a hand-over
+        self.moved_in = False  # it came from a sibling
         self.transport: Any = None
         self.exchange: Exchange | None = None
         self.deadline = 0.0  # 0 for none
@@ -119,8 +146,12 @@ class Connection:
         context = self.context
         context.connections.add(self)
         transport.set_write_buffer_limits(limits.WRITE_HIGH_BYTES)
-        self.deadline = context.now + context.head_s
-        self.deadline_for = FIRST_BYTE
+        if self.moved_in:
+            self.deadline = context.now + context.keep_alive_s
+            self.deadline_for = IDLE
+        else:
+            self.deadline = context.now + context.head_s
+            self.deadline_for = FIRST_BYTE
 
     def data_received(self, data: bytes) -> None:
         if self.lingering:
@@ -136,6 +167,8 @@ class Connection:
             if engine.head_bytes and self.deadline_for != HEAD and not self.body_pending:
                 self.deadline = self.context.now + self.context.head_s
                 self.deadline_for = HEAD
+            elif self.context.draining and self.is_idle():
+                self.leave()
         elif len(engine.rest) > limits.PIPELINE_BUFFER_BYTES:
             self.pause_reading()
 
@@ -145,8 +178,7 @@ class Connection:
     def connection_lost(self, error: BaseException | None) -> None:
         context = self.context
         context.connections.discard(self)
-        if context.closing is not None and not context.closing.done():
-            context.closing.set_result(None)
+        context.closed()
         self.engine.close()
         self.deadline = 0.0
         self.write_deadline = 0.0
@@ -181,7 +213,7 @@ class Connection:
         self.sent_bytes = 0
         if context.access is not None:
             self.started = perf_counter()
-        if context.draining:
+        if context.draining and context.handover is None:
             self.engine.keep_alive = False
         if head.length == 0:
             self.deadline = 0.0
@@ -287,6 +319,12 @@ class Connection:
         self.write(text.encode(), False)
         return True
 
+    def cut(self) -> None:
+        """End a response that will not be completed, because we leave: what was sent goes out, the missing end tells the rest."""
+        self.exchange = None
+        self.account(self.engine.response_status)
+        self.close()
+
     # -- the end of a response -------------------------------------------------------------------------------------------------
 
     def response_done(self) -> None:
@@ -310,9 +348,6 @@ class Connection:
     def go_on(self) -> None:
         """Ready for the next request of this connection."""
         context = self.context
-        if context.draining:
-            self.close()
-            return
         self.deadline = context.now + context.keep_alive_s
         self.deadline_for = IDLE
         if self.read_paused:
@@ -321,8 +356,10 @@ class Connection:
         if engine.rest and not engine.feeding:
             # Not from here: this may be inside of an app's `send`, and the next request must not run inside of that.
             context.loop.call_soon(self.next_request)
-        else:
-            engine.next_request()
+            return
+        engine.next_request()
+        if context.draining and not engine.feeding:
+            self.leave()
 
     def next_request(self) -> None:
         if self.lingering or self.exchange is not None or self.transport.is_closing():
@@ -477,10 +514,43 @@ class Connection:
             self.engine.close()
             self.transport.close()
 
+    # -- leaving -----------------------------------------------------------------------------------------------------------------
+
     def drain(self) -> None:
-        """No more requests after the one that is running."""
+        """The worker leaves: move to a sibling or close, now if this connection is idle, else after its response."""
         if self.exchange is not None:
-            self.engine.keep_alive = False
-        elif self.engine.idle() or self.body_pending:
+            if self.context.handover is None:
+                self.engine.keep_alive = False
+        elif self.is_idle():
+            self.leave()
+        elif self.body_pending:
             self.close()
-        # else: half of a head is here; it is answered, with Connection: close
+        # else: half of a head is here, or it lingers; the head is answered first
+
+    def leave(self) -> None:
+        handover = self.context.handover
+        if handover is not None:
+            handover.offer(self)
+        else:
+            self.close_idle()
+
+    def is_idle(self) -> bool:
+        """Between two requests, or before the first, with nothing on its way in either direction that we know of?"""
+        return self.exchange is None and not self.lingering and not self.body_pending and self.engine.idle()
+
+    def close_idle(self) -> None:
+        """Close a connection that could not be moved."""
+        if self.is_idle():
+            self.close()
+        else:
+            self.engine.keep_alive = False
+
+    def passport(self) -> Passport:
+        """What a sibling must know to go on with this connection."""
+        return Passport(self.template["scheme"], self.client, self.template["server"], self.opened_at)
+
+    def forget(self) -> None:
+        """It lives on with a sibling: close our copy of the descriptor, which sends nothing."""
+        self.engine.close()
+        self.deadline = 0.0
+        self.transport.abort()

@@ -1,7 +1,12 @@
-"""Accepting. All workers watch the same listening sockets, so the backlog outlives any of them.
+"""The accept gate: connections go to the least loaded worker.
 
-Here is also the place of the accept gate: a worker that has more connections than the least loaded one will step back for a moment.
-Today every worker accepts what it sees.
+All workers watch the same listening sockets, so the backlog outlives any of them, and one more queue, through which a leaving
+worker gives its connections away (net/handover.py). Left to themselves they would share badly: whoever wakes first takes a whole
+burst. So a worker accepts only while it has no more connections than the least loaded sibling on the board; otherwise it steps
+back for a moment, in which the level-triggered socket wakes the others. At equal load nobody waits.
+
+A sibling that is blocked or leaving does not count, so nobody waits for it; and a worker steps back only so often in a row, so
+that a connection is accepted within milliseconds whatever the board says.
 """
 
 from __future__ import annotations
@@ -10,8 +15,12 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
+from cavalcade import limits
+from cavalcade.board.siblings import Siblings
+from cavalcade.net import handover
 from cavalcade.net.connection import Connection, ConnectionContext
 from cavalcade.types import Address
 
@@ -20,76 +29,156 @@ log = logging.getLogger("cavalcade")
 ACCEPTS_PER_WAKE = 16  # then the loop turns once, so that a burst does not hold up requests that are being answered
 EXHAUSTED_PAUSE_S = 0.5  # out of descriptors: the backlog is safe with the kernel, look again after this
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+SHUT = (errno.EINVAL, errno.EBADF)  # what accept() says of a socket that a sibling has shut down
 
 
 class Gate:
     """Accepts on some listening sockets while open. It does not own them."""
 
-    def __init__(self, context: ConnectionContext, socks: Sequence[socket.socket]) -> None:
+    def __init__(
+        self,
+        context: ConnectionContext,
+        socks: Sequence[socket.socket],
+        *,
+        siblings: Siblings | None = None,
+        queue: socket.socket | None = None,
+    ) -> None:
         self._context = context
         self._loop = context.loop
         self._socks = list(socks)
+        self._siblings = siblings
+        self._queue = queue
         self._open = False
+        self._watching = False
+        self._stepped_back = 0
         self._exhausted = False
-        self._starting: set[asyncio.Task[object]] = set()
+        self._starting: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
         """Begin to accept."""
-        if not self._open:
-            self._open = True
-            for sock in self._socks:
-                self._loop.add_reader(sock.fileno(), self._on_acceptable, sock)
+        self._open = True
+        self._watch()
 
-    def close(self) -> None:
-        """Accept no more. What is in the backlog stays there for the siblings."""
-        if self._open:
-            self._open = False
+    def close(self, *, last: bool = False) -> None:
+        """Accept no more. What is in the backlog stays there for the siblings.
+
+        The `last` one to leave takes what is there before it closes, and shuts the listening sockets: whoever connects later is
+        refused at once, instead of waiting in a backlog that nobody will ever look at.
+        """
+        self._open = False
+        self._unwatch()
+        if last:
+            for sock in self._socks:
+                while self._accept(sock):
+                    pass
+                try:
+                    sock.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass  # a sibling was faster
+
+    async def wait_connected(self) -> None:
+        """Done when every connection that was accepted has its transport."""
+        while self._starting:
+            await asyncio.wait(self._starting)
+
+    # -- watching ----------------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        if self._open and not self._watching:
+            self._watching = True
+            for sock in self._socks:
+                self._loop.add_reader(sock.fileno(), self._on_wake, sock, self._accept)
+            if self._queue is not None:
+                self._loop.add_reader(self._queue.fileno(), self._on_wake, self._queue, self._take_over)
+
+    def _unwatch(self) -> None:
+        if self._watching:
+            self._watching = False
             for sock in self._socks:
                 self._loop.remove_reader(sock.fileno())
+            if self._queue is not None:
+                self._loop.remove_reader(self._queue.fileno())
 
-    def _on_acceptable(self, sock: socket.socket) -> None:
+    def _on_wake(self, sock: socket.socket, take: Callable[[socket.socket], bool]) -> None:
         for _ in range(ACCEPTS_PER_WAKE):
-            try:
-                connected, address = sock.accept()
-            except (BlockingIOError, InterruptedError):
-                return  # a sibling was faster
-            except ConnectionError:
-                continue  # that client left before it was accepted
-            except OSError as error:
-                if error.errno not in EXHAUSTED:
-                    raise
-                self._pause(error)
+            if self._siblings is not None and self._stepped_back < limits.STEP_BACK_TIMES:
+                excess = self._context.load - self._siblings.least_load()
+                if excess > 0:
+                    self._step_back(excess)
+                    return
+            if not take(sock):
                 return
-            self._exhausted = False
-            self._adopt(connected, address)
+            self._stepped_back = 0
 
-    def _adopt(self, connected: socket.socket, address: object) -> None:
+    def _step_back(self, excess: int) -> None:
+        self._stepped_back += 1
+        self._pause(min(limits.STEP_BACK_S * excess, limits.STEP_BACK_MAX_S))
+
+    def _pause(self, seconds: float) -> None:
+        self._unwatch()
+        self._loop.call_later(seconds, self._watch)
+
+    # -- taking ------------------------------------------------------------------------------------------------------------
+
+    def _accept(self, sock: socket.socket) -> bool:
+        """Accept one connection; False when there is none."""
+        try:
+            connected, address = sock.accept()
+        except (BlockingIOError, InterruptedError):
+            return False  # a sibling was faster
+        except ConnectionError:
+            return True  # that client left before it was accepted
+        except OSError as error:
+            if error.errno in SHUT:
+                self._unwatch()
+            elif error.errno in EXHAUSTED:
+                self._run_out(error)
+            else:
+                raise
+            return False
+        self._exhausted = False
         connected.setblocking(False)
         client: Address | None = None
-        server: Address | None
         name = connected.getsockname()
         if connected.family == socket.AF_UNIX:
-            server = (name if isinstance(name, str) else name.decode("utf-8", "replace"), None)
+            server: Address = (name if isinstance(name, str) else name.decode("utf-8", "replace"), None)
         else:
             server = (name[0], name[1])
-            if isinstance(address, tuple):
-                client = (address[0], address[1])
-        connection = Connection(self._context, "http", client, server)
-        task = self._loop.create_task(self._connect(connection, connected))
+            client = (address[0], address[1])
+        self._adopt(connected, Connection(self._context, "http", client, server, time.monotonic()))
+        return True
+
+    def _take_over(self, queue: socket.socket) -> bool:
+        """Take one connection from a sibling that leaves; False when there is none."""
+        try:
+            taken = handover.take(queue)
+        except (BlockingIOError, InterruptedError):
+            return False
+        if taken is not None:
+            sock, passport = taken
+            sock.setblocking(False)
+            connection = Connection(self._context, passport.scheme, passport.client, passport.server, passport.opened_at)
+            connection.moved_in = True
+            self._adopt(sock, connection)
+        return True
+
+    def _adopt(self, sock: socket.socket, connection: Connection) -> None:
+        self._context.opened()
+        task = self._loop.create_task(self._connect(connection, sock))
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
 
-    async def _connect(self, connection: Connection, connected: socket.socket) -> None:
+    async def _connect(self, connection: Connection, sock: socket.socket) -> None:
         try:
             # The loops ask for no base class, their type stubs do.
-            await self._loop.connect_accepted_socket(lambda: connection, connected)  # type: ignore[type-var]
+            await self._loop.connect_accepted_socket(lambda: connection, sock)  # type: ignore[type-var]
         except OSError:
-            connected.close()  # it broke before it began
+            sock.close()  # it broke before it began
+            if connection.transport is None:
+                self._context.closed()
 
-    def _pause(self, error: OSError) -> None:
+    def _run_out(self, error: OSError) -> None:
         if not self._exhausted:
             self._exhausted = True
             log.error("cannot accept: %s; waiting for connections to close (see `ulimit -n`)", error.strerror)
-        if self._open:
-            self.close()
-            self._loop.call_later(EXHAUSTED_PAUSE_S, self.open)
+        self._pause(EXHAUSTED_PAUSE_S)

@@ -26,6 +26,7 @@ from cavalcade.board.view import Board
 from cavalcade.config.options import Settings
 from cavalcade.errors import StartupError
 from cavalcade.net import sockets
+from cavalcade.net.handover import make_queue
 from cavalcade.net.sockets import Listener
 from cavalcade.observe import deaths, logs
 from cavalcade.supervisor import commands as do
@@ -84,21 +85,33 @@ def _supervise(settings: Settings, listeners: list[Listener], notes: Sequence[st
         board = Board.create(rules.slots)
     except OSError as error:
         raise StartupError(f"The board, {rules.slots} rows of shared memory, cannot be made: {error}.") from error
+    queue = make_queue()
     loop = asyncio.SelectorEventLoop()
     try:
-        return Supervisor(settings, listeners, board, State(rules), loop).run()
+        return Supervisor(settings, listeners, board, queue, State(rules), loop).run()
     finally:
         loop.close()
+        for end in queue:
+            end.close()
         board.close()
 
 
 class Supervisor:
     """The executing half. All decisions are in `policy.step`."""
 
-    def __init__(self, settings: Settings, listeners: list[Listener], board: Board, state: State, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        listeners: list[Listener],
+        board: Board,
+        queue: tuple[socket.socket, socket.socket],
+        state: State,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self._settings = settings
         self._listeners = listeners
         self._board = board
+        self._queue = queue  # held here too, so that a connection in it outlives every worker
         self._state = state
         self._loop = loop
         self._events: deque[on.Event] = deque()
@@ -197,10 +210,11 @@ class Supervisor:
     def _start_nursery(self, generation: int) -> None:
         ours, theirs = socket.socketpair()
         listening = [listener.sock.fileno() for listener in self._listeners]
+        give, take = (end.fileno() for end in self._queue)
         crash = -1
         try:
             crash = deaths.crash_file()
-            process = spawn_nursery(theirs, [*listening, self._board.fd, crash])
+            process = spawn_nursery(theirs, [*listening, self._board.fd, give, take, crash])
         except OSError as error:
             ours.close()
             if crash >= 0:
@@ -216,7 +230,7 @@ class Supervisor:
             theirs.close()
         link = Link(self._loop, ours, lambda line: self._on_nursery_line(generation, line), lambda: None)
         self._nurseries[generation] = NurseryChild(generation, process, link, crash)
-        setup = say.Setup(generation, os.getpid(), self._settings, listening, self._board.fd, self._board.slots, crash)
+        setup = say.Setup(generation, os.getpid(), self._settings, listening, self._board.fd, self._board.slots, give, take, crash)
         link.send(say.encode(setup))
 
     def _stop_nursery(self, command: do.StopNursery) -> None:

@@ -567,7 +567,7 @@ class _Turn:
             worker.life = Life.LEAVING
             worker.left_at = self.now
         worker.deadline = deadline
-        self.out.append(do.Order(worker.id, channel.Drain(grace_s, reason)))
+        self.out.append(do.Order(worker.id, channel.Drain(grace_s, reason, last=self.state.stage is Stage.STOPPING)))
 
     # -- small steps -----------------------------------------------------------------------------------------------------
 

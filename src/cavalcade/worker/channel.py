@@ -46,10 +46,14 @@ class Drained(msgspec.Struct, tag="drained"):
 
 
 class Drain(msgspec.Struct, tag="drain"):
-    """Accept nothing more, finish what is in flight within `grace_s` (lifespan shutdown included), exit 0."""
+    """Accept nothing more, finish what is in flight within `grace_s` (lifespan shutdown included), exit 0.
+
+    `last` says that the whole server stops, so that connections cannot go to a sibling and nobody looks at the backlog any more.
+    """
 
     grace_s: float
     reason: str = ""
+    last: bool = False
 
 
 class Stop(msgspec.Struct, tag="stop"):

@@ -1,7 +1,7 @@
 """Leaving without losing anything: what is in flight is finished, within a grace.
 
-The order is: accept no more; idle connections close, busy ones after their response; at the deadline what is left is cancelled;
-lifespan shutdown runs in a slice of the grace that is kept for it. Idle connections will be handed to siblings here.
+The order is: accept no more; idle connections move to siblings, busy ones after their response; responses that stream are told
+after a while; at the deadline what is left is cancelled; lifespan shutdown runs in a slice of the grace that is kept for it.
 """
 
 from __future__ import annotations
@@ -30,19 +30,27 @@ async def finish_requests(context: ConnectionContext, seconds: float, hurry: asy
     Returns the request lines of what was cancelled.
     """
     loop = context.loop
-    deadline = loop.time() + seconds
+    began = loop.time()
+    deadline = began + seconds
+    notice_at = began + seconds * limits.DRAIN_NOTICE
     context.draining = True
+    context.serving.draining.set()
     for connection in tuple(context.connections):
         connection.drain()
     hurried: asyncio.Future[Any] = loop.create_task(hurry.wait())
     try:
-        while (left := deadline - loop.time()) > 0 and not hurry.is_set():
+        while (now := loop.time()) < deadline and not hurry.is_set():
             waits: set[asyncio.Future[Any]] = {exchange.task for exchange in context.serving.running}
             if not waits:
-                if not context.connections:
+                if not context.load:
                     return []
                 waits.add(context.wait_connection_closed())
-            await asyncio.wait({*waits, hurried}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if now >= notice_at:
+                notice_at = deadline
+                for exchange in tuple(context.serving.running):
+                    exchange.notice()
+            timeout = min(notice_at, deadline) - now
+            await asyncio.wait({*waits, hurried}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         return await _cancel(context)
     finally:
         hurried.cancel()

@@ -27,11 +27,12 @@ from cavalcade.apps import loader
 from cavalcade.apps.loader import LoadedApp
 from cavalcade.board import layout
 from cavalcade.board.row import Row
+from cavalcade.board.siblings import Siblings
 from cavalcade.config.options import Settings
 from cavalcade.errors import StartupError
 from cavalcade.observe import logs
 from cavalcade.worker import channel
-from cavalcade.worker.server import Server
+from cavalcade.worker.server import Place, Server
 
 try:
     import uvloop
@@ -55,6 +56,9 @@ class Post:
     listeners: list[socket.socket]
     channel: socket.socket
     row: Row
+    siblings: Siblings | None = None
+    give: socket.socket | None = None  # the queue through which connections go from worker to worker: its two ends
+    take: socket.socket | None = None
     app: LoadedApp | None = None
 
 
@@ -94,6 +98,7 @@ class Worker:
         self._grace = post.settings.graceful_timeout
         self._server: Server | None = None
         self._asked_to_leave = False
+        self._last = False
 
     def run(self) -> int:
         loop = new_event_loop(self._post.settings)
@@ -116,7 +121,7 @@ class Worker:
         imported = time.monotonic()
         loop.add_reader(self._channel.fileno(), self._on_orders)
         self._server = server = Server(loaded.app, settings=post.settings)
-        server.adopt(post.listeners, post.row)
+        server.adopt(Place(post.listeners, post.row, post.siblings, post.give, post.take, self._retire))
         boot = loop.create_task(server.boot())
         leave = loop.create_task(self._leaving.wait())
         await asyncio.wait({boot, leave}, return_when=asyncio.FIRST_COMPLETED)
@@ -136,7 +141,7 @@ class Worker:
         server.open()
         self._send(channel.Ready(import_s=imported - started, startup_s=time.monotonic() - imported))
         await leave
-        left = await server.stop(self._grace)
+        left = await server.stop(self._grace, last=self._last)
         self._send(channel.Drained(left=left))
         return 0
 
@@ -150,7 +155,10 @@ class Worker:
             self._leave(self._grace)
         else:
             self._asked_to_leave = True
-            self._send(channel.Retire("SIGTERM"))
+            self._retire("SIGTERM")
+
+    def _retire(self, reason: str) -> None:
+        self._send(channel.Retire(reason))
 
     def _on_orders(self) -> None:
         try:
@@ -175,6 +183,7 @@ class Worker:
             log.error("worker %d: an order that makes no sense (%s): %r", self._post.worker_id, error, line[:200])
             return
         if isinstance(order, channel.Drain):
+            self._last = order.last
             self._leave(order.grace_s)
         else:
             self._leave(0.0)

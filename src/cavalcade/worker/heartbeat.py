@@ -1,12 +1,14 @@
 """The worker's stamp on the board: that its loop turns, and what it has done since the last stamp.
 
-Requests are counted in plain attributes; here they are copied to the shared row, a few times a second.
+It beats fast while there are connections, because siblings judge by it whether to wait for this worker to accept, and slowly while
+there are none. Requests are counted in plain attributes; their totals are copied to the shared row a few times a second.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from cavalcade import limits
 from cavalcade.apps.stream import Serving
@@ -18,12 +20,16 @@ from cavalcade.net.connection import ConnectionContext
 class Heartbeat:
     """Beats from inside the loop, so that a blocked loop is seen by everybody else as silence."""
 
-    def __init__(self, context: ConnectionContext, row: Row) -> None:
+    def __init__(self, context: ConnectionContext, row: Row, on_totals: Callable[[float], None]) -> None:
+        """`on_totals` is called with the monotonic time whenever the totals have been brought to the board."""
         self._context = context
         self._row = row
+        self._on_totals = on_totals
         self._timer: asyncio.TimerHandle | None = None
+        self._totals_at = 0.0
 
     def start(self) -> None:
+        self._context.on_first = self._beat
         self._beat()
 
     def stop(self) -> None:
@@ -31,18 +37,23 @@ class Heartbeat:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.stamp()
+        self._stamp_totals()
 
     def _beat(self) -> None:
-        self.stamp()
-        self._timer = self._context.loop.call_later(limits.HEARTBEAT_S, self._beat)
+        if self._timer is not None:
+            self._timer.cancel()
+        now = time.monotonic()
+        self._row.set(layout.HEARTBEAT_NS, int(now * 1e9))
+        if now >= self._totals_at:
+            self._totals_at = now + limits.TOTALS_S
+            self._stamp_totals()
+            self._on_totals(now)
+        self._timer = self._context.loop.call_later(limits.HEARTBEAT_S if self._context.load else limits.TOTALS_S, self._beat)
 
-    def stamp(self) -> None:
+    def _stamp_totals(self) -> None:
         row = self._row
         serving: Serving = self._context.serving
         totals = serving.totals
-        row.set(layout.HEARTBEAT_NS, time.monotonic_ns())
-        row.set(layout.CONNECTIONS, len(self._context.connections))
         row.set(layout.IN_FLIGHT, len(serving.running))
         row.set(layout.REQUESTS, totals.requests)
         row.set(layout.BYTES_SENT, totals.bytes_sent)

@@ -22,6 +22,8 @@ class Setup(msgspec.Struct, tag="setup"):
     listeners: list[int]
     board: int
     slots: int
+    give: int  # the two ends of the queue through which workers hand connections over
+    take: int
     crash: int = -1  # where faulthandler writes if the nursery itself crashes
 
 

@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -20,19 +22,35 @@ from cavalcade.apps.asgi.lifespan import Lifespan
 from cavalcade.apps.stream import Serving
 from cavalcade.board import layout
 from cavalcade.board.row import Row
+from cavalcade.board.siblings import Siblings
 from cavalcade.config import sources
 from cavalcade.config.options import Settings
 from cavalcade.net import sockets
 from cavalcade.net.connection import ConnectionContext
 from cavalcade.net.gate import Gate
+from cavalcade.net.handover import HandOver
 from cavalcade.net.sweep import Sweep
 from cavalcade.observe.access import AccessLog
 from cavalcade.types import ASGIApp
 from cavalcade.wire.h1 import Rules
 from cavalcade.worker import drain
 from cavalcade.worker.heartbeat import Heartbeat
+from cavalcade.worker.recycle import Recycle
 
 log = logging.getLogger("cavalcade")
+
+
+@dataclass
+class Place:
+    """What a server is given by whoever runs several: sockets that others have bound and own, its row of the shared board, its
+    siblings, and the two ends of the queue through which connections are handed over."""
+
+    socks: list[socket.socket]
+    row: Row
+    siblings: Siblings | None = None
+    give: socket.socket | None = None
+    take: socket.socket | None = None
+    retire: Callable[[str], None] = log.info  # called once with the reason when this worker should be replaced
 
 
 class Server:
@@ -52,20 +70,19 @@ class Server:
         self.settings = settings
         self.app = app
         self._listeners: list[sockets.Listener] = []
-        self._socks: list[socket.socket] = []
-        self._row = Row(memoryview(bytearray(layout.ROW_BYTES)).cast("Q"))
+        self._place = Place([], Row(memoryview(bytearray(layout.ROW_BYTES)).cast("Q")))
         self._lifespan: Lifespan | None = None
         self._context: ConnectionContext | None = None
         self._gate: Gate | None = None
         self._sweep: Sweep | None = None
         self._heartbeat: Heartbeat | None = None
+        self._recycle: Recycle | None = None
         self._hurry = asyncio.Event()
         self._stopped = False
 
-    def adopt(self, socks: Sequence[socket.socket], row: Row) -> None:
-        """Use sockets that somebody else has bound and owns, and a row of the shared board. Call before `start()`."""
-        self._socks = list(socks)
-        self._row = row
+    def adopt(self, place: Place) -> None:
+        """Work among siblings instead of alone. Call before `boot()`."""
+        self._place = place
 
     @property
     def url(self) -> str:
@@ -79,10 +96,9 @@ class Server:
 
     async def start(self) -> None:
         """Bind, import, run lifespan startup, accept. Raises `StartupError`, with nothing left behind."""
-        if not self._socks:
-            # Before any user code runs: a port in use is known at once, and not after a long import.
-            self._listeners = sockets.bind_all(self.settings.bind, self.settings.backlog)
-            self._socks = [listener.sock for listener in self._listeners]
+        # Before any user code runs: a port in use is known at once, and not after a long import.
+        self._listeners = sockets.bind_all(self.settings.bind, self.settings.backlog)
+        self._place.socks = [listener.sock for listener in self._listeners]
         try:
             await self.boot()
         except BaseException:
@@ -110,22 +126,32 @@ class Server:
             server=b"cavalcade" if settings.server_header else b"",
         )
         access = AccessLog(settings) if settings.access_log else None
-        self._context = ConnectionContext(serving, settings, rules, access)
-        self._gate = Gate(self._context, self._socks)
+        place = self._place
+        self._context = ConnectionContext(serving, settings, rules, access, place.row)
+        self._gate = Gate(self._context, place.socks, siblings=place.siblings, queue=place.take)
         self._sweep = Sweep(self._context, date_header=settings.date_header)
-        self._heartbeat = Heartbeat(self._context, self._row)
+        self._recycle = Recycle(settings, serving.totals, time.monotonic())
+        self._heartbeat = Heartbeat(self._context, place.row, self._on_totals)
 
     def open(self) -> None:
         """Accept connections. Only after `boot()`."""
-        assert self._gate is not None and self._sweep is not None and self._heartbeat is not None
+        if self._gate is None or self._sweep is None or self._heartbeat is None:
+            raise RuntimeError("boot() comes before open()")
         self._sweep.start()
         self._heartbeat.start()
-        self._row.set(layout.PHASE, layout.Phase.READY)
+        self._place.row.set(layout.PHASE, layout.Phase.READY)
         self._gate.open()
 
-    async def stop(self, grace_s: float | None = None) -> list[str]:
+    def _on_totals(self, now: float) -> None:
+        if self._place.siblings is not None:
+            self._place.siblings.refresh()
+            if self._recycle is not None and (reason := self._recycle.due(now)):
+                self._place.retire(reason)
+
+    async def stop(self, grace_s: float | None = None, *, last: bool = True) -> list[str]:
         """Finish what is in flight within `grace_s` (`graceful_timeout` by default), run lifespan shutdown, close the listeners.
 
+        `last` says that the whole server stops: nobody comes after us who could take connections or look at the backlog.
         Returns the request lines that had to be cancelled. A second call, while the first waits, cancels them at once.
         """
         if self._stopped:
@@ -135,9 +161,11 @@ class Server:
         grace = self.settings.graceful_timeout if grace_s is None else grace_s
         reserved = drain.reserve(grace)
         left: list[str] = []
-        self._row.set(layout.PHASE, layout.Phase.DRAINING)
+        self._place.row.set(layout.PHASE, layout.Phase.DRAINING)
         if self._gate is not None and self._context is not None:
-            self._gate.close()
+            self._gate.close(last=last)
+            await self._gate.wait_connected()
+            self._context.handover = None if last else self._maybe_handover()
             left = await drain.finish_requests(self._context, grace - reserved, self._hurry)
         self._close_listeners()
         if self._lifespan is not None:
@@ -146,8 +174,15 @@ class Server:
             self._sweep.stop()
             self._heartbeat.stop()
             self._context.flush_access()
-        self._row.set(layout.PHASE, layout.Phase.STOPPED)
+        self._place.row.set(layout.PHASE, layout.Phase.STOPPED)
         return left
+
+    def _maybe_handover(self) -> HandOver | None:
+        """The way to the siblings, if there are any that take connections."""
+        place = self._place
+        if place.siblings is None or place.give is None or not place.siblings.ready():
+            return None
+        return HandOver(asyncio.get_running_loop(), place.give, place.siblings)
 
     def hurry(self) -> None:
         """Cancel what is still in flight instead of waiting for it."""
@@ -165,7 +200,6 @@ class Server:
             with contextlib.suppress(OSError):
                 sockets.close(listener)
         self._listeners = []
-        self._socks = []
 
 
 async def check(settings: Settings) -> None:

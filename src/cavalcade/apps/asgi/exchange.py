@@ -61,6 +61,7 @@ class Exchange:
         self.sent = NOTHING
         self.gone = False  # the client is
         self.ended = False  # the app has returned or raised
+        self.noticed = False  # it was told by http.disconnect that the worker leaves
         self.body_ended = not has_body
         self.end_told = False  # the app has received more_body=False
         self.chunks: list[bytes] = []
@@ -121,12 +122,14 @@ class Exchange:
         return DONE
 
     def has_news(self) -> bool:
-        return bool(self.chunks) or self.gone or (self.body_ended and not self.end_told) or self.sent == COMPLETE
+        return bool(self.chunks) or self.gone or (self.body_ended and not self.end_told) or self.sent == COMPLETE or self.noticed
 
     def take_news(self) -> dict[str, Any]:
         """The next message for the app; only when `has_news()`."""
         chunks = self.chunks
         if self.sent == COMPLETE or (self.gone and not chunks and not self.body_ended) or (self.gone and self.end_told):
+            return {"type": "http.disconnect"}
+        if self.noticed and not chunks and (self.end_told or not self.body_ended):
             return {"type": "http.disconnect"}
         if not chunks:
             self.end_told = True
@@ -178,6 +181,12 @@ class Exchange:
         if self.news is not None:
             self.wake()
 
+    def notice(self) -> None:
+        """The worker leaves: a response that streams is told so by http.disconnect. It may still send what it has to."""
+        if self.sent != NOTHING:
+            self.noticed = True
+            self.wake()
+
     def cancel(self) -> None:
         """The time is up. An app that swallows this is left behind when its loop closes."""
         if self.task is not None:
@@ -193,6 +202,9 @@ class Exchange:
         self.finish()
         if self.sent == COMPLETE or self.gone:
             return
+        if self.noticed:
+            self.stream.cut()
+            return
         if self.sent == BODY:
             what = "the app returned in the middle of its response body (more_body was still true)"
         elif self.sent == STARTED:
@@ -207,7 +219,9 @@ class Exchange:
         if self.gone and isinstance(error, OSError | asyncio.CancelledError):
             return  # it was told that the client is gone, and left
         if isinstance(error, asyncio.CancelledError):
-            if self.sent != COMPLETE:
+            if self.noticed:
+                self.stream.cut()
+            elif self.sent != COMPLETE:
                 log.warning("%s: cancelled before the response was complete", self.request_line())
                 self.stream.fail(503, "Service Unavailable")
             return

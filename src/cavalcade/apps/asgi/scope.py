@@ -8,6 +8,10 @@ from cavalcade.apps.stream import Serving
 from cavalcade.types import Address
 from cavalcade.wire.sink import Head
 
+# Ours: an object with `is_set()` and `await wait()`, set when this worker begins to leave. A response that streams for ever can
+# end itself then, before it is told by http.disconnect.
+DRAINING = "cavalcade.draining"
+
 
 def template(serving: Serving, scheme: str, client: Address | None, server: Address | None) -> dict[str, Any]:
     """What all requests of one connection have in common."""
@@ -37,6 +41,7 @@ def build(serving: Serving, template: dict[str, Any], head: Head) -> dict[str, A
         scope["raw_path"] = head.raw_path
     scope["query_string"] = head.query
     scope["headers"] = head.headers
+    scope["extensions"] = {DRAINING: serving.draining}
     state = serving.state
     if state is not None:
         scope["state"] = state.copy()
