@@ -7,10 +7,11 @@ an unknown name is checked once and kept, up to a bound that no peer can push ov
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from cavalcade import limits
-from cavalcade.errors import AppProtocolError, PeerError
+from cavalcade.errors import AppProtocolError, NotImplementedByServer, PeerError
 
 TABLE_MAX = 4096  # learnt entries of one table; at about 150 bytes each it stays under 1 MiB
 
@@ -70,6 +71,13 @@ def learn_request_name(name: bytes) -> tuple[bytes, int]:
     return entry
 
 
+def read_method(method: bytes) -> str:
+    """A method that is not in the table. Raises `PeerError` for those that no origin server has."""
+    if method == b"CONNECT":
+        raise NotImplementedByServer("CONNECT: this is no proxy")
+    return method.decode("ascii")
+
+
 def learn_response_name(name: object) -> tuple[bytes, int]:
     """The entry of a name that an app used for the first time. Raises `AppProtocolError` when it is no field name."""
     if not isinstance(name, bytes):
@@ -83,14 +91,21 @@ def learn_response_name(name: object) -> tuple[bytes, int]:
     return entry
 
 
-def status_line(status: object) -> bytes:
+def plain_status(status: object) -> int:
+    """A status given as an enum, as a plain int. Raises `AppProtocolError` for what is no int."""
+    if not isinstance(status, int) or isinstance(status, bool):
+        raise AppProtocolError(f"status {status!r} is {type(status).__name__}, not int")
+    return int(status)
+
+
+def status_line(status: int) -> bytes:
     """The status line for a final response. Raises `AppProtocolError` for anything but an int from 200 to 999."""
-    if not isinstance(status, int) or not 200 <= status <= 999:
-        raise AppProtocolError(f"status {status!r} is not a final HTTP status: an int from 200 to 599")
+    if not 200 <= status <= 999:
+        raise AppProtocolError(f"status {status} is not a final HTTP status: an int from 200 to 599")
     line = STATUS_LINES.get(status)
     if line is None:
         # RFC 9112 section 4: the reason phrase may be empty, the space before it may not.
-        line = STATUS_LINES[int(status)] = b"HTTP/1.1 %d " % status
+        line = STATUS_LINES[status] = b"HTTP/1.1 %d " % status
     return line
 
 
@@ -121,7 +136,7 @@ def check_host(value: bytes) -> None:
         known_hosts.add(value)
 
 
-def explain_bad_headers(headers: list[tuple[object, object]]) -> AppProtocolError:
+def explain_bad_headers(headers: Sequence[tuple[object, object]]) -> AppProtocolError:
     """Which header of an app cannot go onto the wire, and why."""
     for name, value in headers:
         if not isinstance(value, bytes):

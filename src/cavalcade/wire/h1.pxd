@@ -31,6 +31,7 @@ cdef class H1:
     cdef public bytes line
     cdef public list spans
     cdef public bint head_complete, complete
+    cdef public Py_ssize_t empty_bytes
     cdef public bint keep_alive
     cdef public bytes response_block, response_common
     cdef public int response_status
@@ -46,7 +47,7 @@ cdef class H1:
     cpdef bytes feed_head(self, bytes data)
     cpdef stay_in_head(self, bytes data)
     cpdef tokenize(self, bytes data)
-    @cython.locals(method=bytes, url=bytes, headers=list, split=tuple)
+    @cython.locals(method=bytes, url=bytes, headers=list, split=tuple, line=bytes)
     cpdef finish_head(self, bint upgrade, bytes data)
     cpdef expect_body(self, length, bint upgrade)
     cpdef decline_upgrade(self)

@@ -37,6 +37,7 @@ from cavalcade.wire.fields import (
     HOST_FIELD,
     LENGTHS,
     METHODS,
+    PLAIN,
     REQUEST_NAMES,
     RESPONSE_NAMES,
     STATUS_LINES,
@@ -112,6 +113,7 @@ class H1:
         self.spans: list[bytes] = []
         self.head_complete = False
         self.complete = False
+        self.empty_bytes = 0  # line ends before the request line
         # the response
         self.keep_alive = True
         self.response_block = b""
@@ -177,7 +179,8 @@ class H1:
             if first == 13 or first == 10:
                 # RFC 9112 section 2.2: ignore at least one empty line before the request line.
                 data = data.lstrip(CRLF)
-                if size - len(data) > limits.LEADING_EMPTY_LINES_BYTES:
+                self.empty_bytes += size - len(data)
+                if self.empty_bytes > limits.LEADING_EMPTY_LINES_BYTES:
                     raise PeerError("empty lines in place of a request")
                 if not data:
                     return data
@@ -187,16 +190,19 @@ class H1:
             self.url = b""
             self.length = -2
             self.hosts = 0
+            self.expects_continue = False
             self.head_complete = False
             self.complete = False
-            end = data.find(END_OF_HEAD) + 4
+            end = data.find(END_OF_HEAD)
+            if end >= 0:
+                end += 4
         else:
             tail = self.tail
-            end = (tail + data).find(END_OF_HEAD) + 4
-            if end != 3:
-                end -= len(tail)
+            end = (tail + data).find(END_OF_HEAD)
+            if end >= 0:
+                end += 4 - len(tail)  # that many bytes of `data` belong to the head: 1, 2 or 3 where its end was cut
         rest = b""
-        if end == 3:
+        if end < 0:
             self.tokenize(data)
             self.stay_in_head(data)
             return rest
@@ -209,6 +215,7 @@ class H1:
         except llhttp.STOPS as error:
             upgrade = llhttp.raise_reason(error, data)
         if self.head_bytes + end > self.rules.head_bytes:
+            self.stay_in_head(data)  # says so if it is the request line
             raise HeadTooLarge(f"request head over {self.rules.head_bytes} bytes (limit_request_head)")
         if not self.head_complete:
             if self.url == b"*":  # RFC 9113 section 3.4: PRI * HTTP/2.0
@@ -221,8 +228,12 @@ class H1:
         """The head goes on: check what is there of it."""
         self.head_bytes += len(data)
         rules = self.rules
-        if len(self.url) > rules.request_line or (not self.url and self.head_bytes > rules.request_line):
-            raise TargetTooLong(f"request line over {rules.request_line} bytes (limit_request_line)")
+        line = self.line
+        if line[-1:] != b"\n":
+            start, newline, _ = (line + data).partition(b"\n")
+            if len(start) > rules.request_line + 1:
+                raise TargetTooLong(f"request line over {rules.request_line} bytes (limit_request_line)")
+            self.line = start + newline
         if self.head_bytes > rules.head_bytes:
             raise HeadTooLarge(f"request head over {rules.head_bytes} bytes (limit_request_head)")
         self.tail = (self.tail + data)[-3:]
@@ -243,12 +254,21 @@ class H1:
         self.headers = []  # trailer fields, if any, go there: ASGI has no place for them
         method = parser.get_method()
         length = self.length
-        if self.head_bytes == 0 and data.startswith(b"HTTP/1.1\r\n", len(method) + len(url) + 2):
-            version = "1.1"  # the whole head is in `data`, so this is its version
+        if self.head_bytes == 0:
+            line = data
         else:
-            version = parser.get_http_version()
-        self.head_bytes = 0
-        self.tail = b""
+            self.head_bytes = 0
+            self.tail = b""
+            line = self.line
+            if line[-1:] != b"\n":
+                line += data
+            self.line = b""
+        if line.startswith(b"HTTP/1.1\r\n", len(method) + len(url) + 2):
+            version = "1.1"
+        else:
+            version = self.read_version(line, len(method) + len(url) + 2)
+        if self.empty_bytes:
+            self.empty_bytes = 0
         if version == "1.1":
             # RFC 9112 section 3.2: no Host, or more than one, in a 1.1 request is answered with 400.
             if self.hosts != 1:
@@ -259,23 +279,36 @@ class H1:
             raise HeadTooLarge(f"more than {self.rules.header_fields} header fields (limit_request_fields)")
         if len(url) + len(method) + 10 > self.rules.request_line:
             raise TargetTooLong(f"request line over {self.rules.request_line} bytes (limit_request_line)")
+        name = METHODS.get(method)
+        if name is None:
+            name = fields.read_method(method)
         split = TARGETS.get(url)
         if split is None:
             split = read_target(url, method, headers)
-        head.method = METHODS.get(method) or method.decode("ascii")
+        head.method = name
         head.version = version
         head.headers = headers
         head.target = url
         head.path, head.raw_path, head.query = split
-        self.keep_alive = head.keep_alive = parser.should_keep_alive()
+        head.keep_alive = self.keep_alive
         head.upgrade = upgrade
         if length == -2 or length == 0:
-            head.expects_continue = self.expects_continue = False
+            head.expects_continue = False
             head.length = 0
             self.state = WAIT
         else:
             self.expect_body(length, upgrade)
         self.sink.on_request(head)
+
+    def read_version(self, line: bytes, at: int) -> str:
+        """The version of a request line that does not end in HTTP/1.1 `at` the place where it should. llhttp takes more than one
+        space, and the names of other protocols; that is not what RFC 9112 section 3 calls a request line."""
+        version: str = self.parser.get_http_version()
+        if version != "0.9" and not line.startswith(b"HTTP/", at):
+            raise PeerError("a request line that is not: method, one space, target, one space, HTTP version")
+        if line.find(b"\n") > self.rules.request_line + 1:
+            raise TargetTooLong(f"request line over {self.rules.request_line} bytes (limit_request_line)")
+        return version
 
     def check_old_version(self, version: str) -> None:
         if version != "1.0":
@@ -291,7 +324,6 @@ class H1:
         head.length = length
         # RFC 9110 section 10.1.1: a 100-continue expectation in a 1.0 request, or without a body, is ignored.
         head.expects_continue = self.expects_continue and head.version == "1.1"
-        self.expects_continue = False
         self.body_seen = 0
         if upgrade:
             self.decline_upgrade()
@@ -312,6 +344,7 @@ class H1:
         self.length = -2
         self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + END_OF_HEAD)
         self.complete = False
+        self.keep_alive = self.head.keep_alive
 
     def feed_length(self, data: bytes) -> bytes:
         left = self.body_left
@@ -375,14 +408,14 @@ class H1:
                 at = newline + 1
             if len(self.line) > limits.CHUNK_LINE_BYTES and self.chunk_state == SIZE_LINE:
                 raise PeerError("a chunk-size line over its limit")
+            if self.head_bytes + len(self.line) > self.rules.head_bytes:
+                raise HeadTooLarge(f"trailer fields over {self.rules.head_bytes} bytes (limit_request_head)")
             if newline < 0:
                 break
             line = self.line
             self.line = b""
             if self.chunk_state == TRAILERS:
                 self.head_bytes += len(line)
-                if self.head_bytes > self.rules.head_bytes:
-                    raise HeadTooLarge(f"trailer fields over {self.rules.head_bytes} bytes (limit_request_head)")
                 if line == CRLF:
                     self.head_bytes = 0
                     return at
@@ -447,6 +480,8 @@ class H1:
 
     def on_headers_complete(self) -> None:
         self.head_complete = True
+        # Asked here and not later: at the end of a message llhttp forgets the fields that it depends on.
+        self.keep_alive = self.parser.should_keep_alive()
 
     def on_body(self, body: bytes) -> None:
         self.spans.append(body)
@@ -458,6 +493,8 @@ class H1:
 
     def start_response(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Check and keep a response head; it goes out with the first body. Raises `AppProtocolError`, with nothing kept."""
+        if type(status) is not int:
+            status = fields.plain_status(status)
         line = STATUS_LINES.get(status)
         if line is None:
             line = fields.status_line(status)
@@ -482,14 +519,14 @@ class H1:
                 out.append(value)
                 lines += 1
             block = b"".join(out)
-        except (TypeError, ValueError):
-            raise fields.explain_bad_headers(_as_list(headers)) from None
+        except (TypeError, ValueError) as error:
+            raise fields.explain_bad_headers(_pairs(out)) from error
         # Our own line ends are the only ones allowed: counts over the joined block find any that the app put in.
         if block.count(b"\n") != lines or block.count(b"\r") != lines or b"\0" in block:
-            raise fields.explain_bad_headers(_as_list(headers))
+            raise fields.explain_bad_headers(_pairs(out))
         self.response_common = self.rules.common
         if special or status == 204:
-            block = self.start_special(line, headers, status)
+            block = self.start_special(line, out, status)
         self.response_block = block
         self.response_length = length
         # RFC 9112 section 6.3: these never have a body, whatever their headers say.
@@ -497,28 +534,35 @@ class H1:
         self.response_status = status
         self.head_due = True
 
-    def start_special(self, line: bytes, headers: Iterable[tuple[bytes, bytes]], status: int) -> bytes:
-        """The block again, for a head with fields that the server has a say in."""
+    def start_special(self, line: bytes, seen: list[bytes], status: int) -> bytes:
+        """The block again, for a head with fields that the server has a say in; `seen` is what it was made of."""
         out = [line]
-        lengths = set()
-        dated = named = False
-        for name, value in headers:
+        length = -1
+        dated = named = closing = False
+        for name, value in _pairs(seen):
             prefix, kind = RESPONSE_NAMES.get(name) or learn_response_name(name)
-            if kind == CONTENT_LENGTH:
-                lengths.add(response_length(value))
-                if len(lengths) > 1:
-                    raise AppProtocolError("two content-length headers that differ")
-                if status == 204:
-                    continue  # RFC 9110 section 8.6: no Content-Length in a 204
+            if kind == PLAIN:
+                pass
+            elif not isinstance(value, bytes):
+                raise fields.explain_bad_headers([(name, value)])
+            elif kind == CONTENT_LENGTH:
+                given = response_length(value)
+                if length not in (-1, given):
+                    raise AppProtocolError(f"two content-length headers that differ: {length} and {given}")
+                if length == given or status == 204:
+                    continue  # once is enough; RFC 9110 section 8.6: no Content-Length in a 204
+                length = given
             elif kind == fields.TRANSFER_ENCODING:
                 continue  # ASGI: the server frames the response, so this one is ours
             elif kind == fields.CONNECTION:
-                if b"close" in value.lower():
-                    self.keep_alive = False
+                closing = closing or b"close" in value.lower()
                 continue  # hop by hop, so ours too
             dated = dated or kind == fields.DATE
             named = named or kind == fields.SERVER
-            out.append(prefix + value)
+            out.append(prefix)
+            out.append(value)
+        if closing:
+            self.keep_alive = False
         self.response_common = (b"" if dated else self.rules.date) + (b"" if named else self.rules.server)
         return b"".join(out)
 
@@ -539,7 +583,11 @@ class H1:
         `AppProtocolError` when the body is longer than its Content-Length. With `more` False the response is complete;
         `response_short()` then tells whether the body was shorter.
         """
-        before = self.take_head(size, more) if self.head_due else b""
+        before = b""
+        if self.head_due:
+            if 0 <= self.response_length < size and not self.response_bodiless:
+                raise self.too_long(size)  # and the head is still not out: this can become a 500
+            before = self.take_head(size, more)
         if self.response_bodiless:
             return before, b""
         if self.response_chunked:
@@ -549,11 +597,13 @@ class H1:
         if self.response_length >= 0:
             self.response_left -= size
             if self.response_left < 0:
-                sent = self.response_length - self.response_left
-                raise AppProtocolError(
-                    f"the response body is longer than its Content-Length: {sent} bytes instead of {self.response_length}"
-                )
+                raise self.too_long(self.response_length - self.response_left)
         return before, b""
+
+    def too_long(self, sent: int) -> AppProtocolError:
+        return AppProtocolError(
+            f"the response body is longer than its Content-Length: {sent} bytes instead of {self.response_length}",
+        )
 
     def take_head(self, size: int, more: bool) -> bytes:
         """The response head with its framing; `size` bytes of body follow at once, and `more` tells whether others do."""
@@ -562,8 +612,8 @@ class H1:
         self.response_chunked = False
         if self.response_length < 0:
             if not more:
-                # RFC 9110 section 8.6: a 204 has none, a 304 would need that of the body it does not have.
-                if self.response_status != 204 and self.response_status != 304:
+                # RFC 9110 section 8.6: a 204 has none; a 304, or an answer to HEAD, would need that of the body it does not have.
+                if not self.response_bodiless or (size and self.response_status >= 200 and self.head.method == "HEAD"):
                     self.response_length = size
                     framing = b"\r\ncontent-length: %d" % size
             elif self.response_bodiless:
@@ -589,13 +639,11 @@ class H1:
         self.keep_alive = False
         body = text.encode("utf-8", "replace") + b"\n"
         head = fields.status_line(status) + b"\r\ncontent-type: text/plain; charset=utf-8" + self.rules.common
-        # A HEAD request is answered without a body; before its head was read there is no method, then one does no harm.
-        bodiless = getattr(self.head, "method", "") == "HEAD"
+        # A HEAD request is answered without a body; before its head is whole there is no method, then one does no harm.
+        bodiless = self.head_complete and self.parser.get_method() == b"HEAD"
         return head + b"\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body) + (b"" if bodiless else body)
 
 
-def _as_list(headers: Iterable[tuple[object, object]]) -> list[tuple[object, object]]:
-    try:
-        return [(name, value) for name, value in headers]
-    except (TypeError, ValueError):
-        return []
+def _pairs(out: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """The header fields that a block was made of: (name, value). `out` begins with the status line."""
+    return [(out[at][2:-2], out[at + 1]) for at in range(1, len(out) - 1, 2)]

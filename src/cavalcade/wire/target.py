@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote_to_bytes
 
-from cavalcade.errors import NotImplementedByServer, PeerError
+from cavalcade.errors import PeerError
 from cavalcade.wire import fields
 
 # Origin-form targets that have been read: target -> (path, raw path, query). Bounded, and only short ones.
@@ -19,8 +19,6 @@ def read_target(target: bytes, method: bytes, headers: list[tuple[bytes, bytes]]
     """
     if b"#" in target:
         raise PeerError("a fragment in the request target")
-    if method == b"CONNECT":
-        raise NotImplementedByServer("CONNECT: this is no proxy")
     if target[:1] == b"/":
         return _split(target)
     if target == b"*":
