@@ -1,0 +1,471 @@
+"""Traffic that counts what is lost: clients of four kinds at once, in a process of their own, that never retry.
+
+    with Traffic(server.address) as traffic:
+        ... reload, recycle, break a deploy ...
+    assert traffic.report.failed == 0
+
+The kinds:
+
+- `kept`: keep-alive, the next request as soon as the answer is there
+- `pausing`: keep-alive, with up to 20 ms between requests, so that its connection is idle when a worker leaves
+- `closing`: a connection for every request
+- `uploads`: POST of 64 KiB, the answer carries the body's hash
+- `late`: connects, waits 200 ms, then sends
+
+The client is written on bare sockets, so that nothing below it tries again in silence. Every request has a token that must come
+back. What can go wrong has a name each: `refused`, `reset`, `closed` (no byte of an answer), `short` (a part of one), `status`,
+`wrong` (an answer to something else), `timeout`. As every connection pool does, a client looks whether its idle connection
+has been closed before it uses it again; one that is closed after that look has lost a request, and it is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import os
+import random
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import IO, Self
+
+import msgspec
+
+try:
+    import uvloop
+except ImportError:
+    uvloop = None  # type: ignore[assignment]
+
+REQUEST_TIMEOUT_S = 10.0
+PAUSE_S = 0.02  # a `pausing` client waits up to this between two requests
+LATE_S = 0.2
+AFTER_FAILURE_S = 0.05  # a server that is gone is not hammered
+PROGRESS_S = 0.1
+UPLOAD_BYTES = 64 * 1024
+SLOW_S = 0.025  # requests slower than this are noted one by one, with when they began
+NOTED_MAX = 20_000
+APP_FILE = Path(__file__).with_name("traffic_app.py")
+
+
+class Mix(msgspec.Struct, frozen=True):
+    """How many clients of each kind."""
+
+    kept: int = 4
+    pausing: int = 8
+    closing: int = 4
+    uploads: int = 2
+    late: int = 8
+
+
+class Note(msgspec.Struct, array_like=True):
+    """One request worth a line. Times are on the monotonic clock, which all processes of a machine share."""
+
+    kind: str
+    began: float
+    ended: float
+    what: str = ""  # how it failed
+    detail: str = ""
+
+
+class Tally(msgspec.Struct):
+    """What came of the requests of one kind of client."""
+
+    requests: int = 0
+    failed: int = 0
+    worst_s: float = 0.0  # of those that were answered
+
+
+class Report(msgspec.Struct):
+    """What came of all the traffic."""
+
+    kinds: dict[str, Tally] = {}
+    failures: list[Note] = []
+    slow: list[Note] = []
+    versions: dict[str, int] = {}  # of the code that answered, with how many answers
+    pids: list[int] = []  # of the processes that answered
+
+    @property
+    def requests(self) -> int:
+        return sum(tally.requests for tally in self.kinds.values())
+
+    @property
+    def failed(self) -> int:
+        return sum(tally.failed for tally in self.kinds.values())
+
+    @property
+    def worst_ms(self) -> float:
+        return 1000 * max((tally.worst_s for tally in self.kinds.values()), default=0.0)
+
+    def by_failure(self) -> dict[str, int]:
+        """How many requests failed in which way."""
+        counts: dict[str, int] = {}
+        for note in self.failures:
+            counts[note.what] = counts.get(note.what, 0) + 1
+        return counts
+
+    def explain(self) -> str:
+        """The failures, for a person: the counts, and the first few."""
+        lines = [f"{self.failed} of {self.requests} failed: {self.by_failure()}"]
+        lines += [f"  {n.kind} at {n.ended:.3f} after {1000 * (n.ended - n.began):.1f} ms: {n.what} {n.detail}" for n in self.failures[:20]]
+        return "\n".join(lines)
+
+
+class Progress(msgspec.Struct):
+    requests: int
+    failed: int
+
+
+class _Orders(msgspec.Struct):
+    host: str
+    port: int
+    mix: Mix
+
+
+def deploy(folder: Path, version: str = "v1", fault: str = "", name: str = "main") -> None:
+    """Put the app that `Traffic` talks to in `folder`, as a release would: whole, at once. `fault` is "", "import" or "startup"."""
+    source = APP_FILE.read_text("utf-8")
+    source = source.replace('VERSION = "v1"', f'VERSION = "{version}"', 1).replace('FAULT = ""', f'FAULT = "{fault}"', 1)
+    scratch = folder / f".{name}.new"
+    scratch.write_text(source, "utf-8")
+    scratch.replace(folder / f"{name}.py")
+
+
+class Traffic:
+    """Clients that run until `stop()`, which returns the report. A context manager."""
+
+    def __init__(self, address: tuple[str, int], mix: Mix | None = None) -> None:
+        self._orders = _Orders(*address, mix or Mix())
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._more = threading.Condition()
+        self._progress = Progress(0, 0)
+        self._report: Report | None = None
+        self._ended = False
+
+    def start(self) -> None:
+        """Start the clients; returns when the first request has been answered, or has failed."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "cavalcade.testing.traffic"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(msgspec.json.encode(self._orders) + b"\n")
+        self._process.stdin.flush()
+        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
+        self._reader.start()
+        self.wait_requests(1)
+
+    def stop(self) -> Report:
+        """Let every client finish the request it is at, and end. The report."""
+        if self._report is None:
+            assert self._process is not None, "not started"
+            assert self._process.stdin is not None
+            assert self._reader is not None
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+            self._reader.join(3 * REQUEST_TIMEOUT_S)
+            self._process.kill()
+            self._process.wait()
+            if self._report is None:
+                raise RuntimeError("the traffic process ended without a report; its error is above")
+        return self._report
+
+    @property
+    def report(self) -> Report:
+        """Only after `stop()`."""
+        assert self._report is not None, "the traffic still runs"
+        return self._report
+
+    @property
+    def progress(self) -> Progress:
+        with self._more:
+            return self._progress
+
+    def wait_requests(self, count: int, timeout_s: float = 60.0) -> None:
+        """Wait until at least `count` requests have ended. Raises `TimeoutError`."""
+        with self._more:
+            if not self._more.wait_for(lambda: self._progress.requests >= count or self._ended, timeout_s) or self._ended:
+                raise TimeoutError(f"{self._progress.requests} requests in {timeout_s:g} s, {count} wanted")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def _read(self, pipe: IO[bytes]) -> None:
+        with pipe:
+            for line in pipe:
+                kind, _, data = line.partition(b" ")
+                with self._more:
+                    if kind == b"report":
+                        self._report = msgspec.json.decode(data, type=Report)
+                    else:
+                        self._progress = msgspec.json.decode(data, type=Progress)
+                    self._more.notify_all()
+        with self._more:
+            self._ended = True
+            self._more.notify_all()
+
+
+# == in the process of the clients =======================================================================================
+
+
+class Lost(Exception):
+    """A request that got no good answer."""
+
+    def __init__(self, what: str, detail: str = "") -> None:
+        super().__init__(what, detail)
+        self.what = what
+        self.detail = detail
+
+
+class Answer(msgspec.Struct):
+    body: str
+    keep_alive: bool
+
+
+class Wire:
+    """One connection of a client, on a bare socket."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, address: tuple[str, int]) -> None:
+        self._loop = loop
+        self._address = address
+        self._sock: socket.socket | None = None
+
+    async def connect(self) -> None:
+        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        self._sock = sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            await self._loop.sock_connect(sock, self._address)
+        except ConnectionRefusedError as error:
+            raise Lost("refused") from error
+        except OSError as error:
+            raise Lost("reset", f"in connect: {error}") from error
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is connected, and not closed from over there as far as one can see."""
+        return self._sock is not None and not select.select([self._sock], [], [], 0)[0]
+
+    async def ask(self, request: bytes) -> Answer:
+        sock = self._sock
+        assert sock is not None
+        data = b""
+        try:
+            await self._loop.sock_sendall(sock, request)
+            while (end := data.find(b"\r\n\r\n")) < 0:
+                data += await self._receive(sock, data)
+            status, headers = _parse(data[:end])
+            size = int(headers.get("content-length", "0"))
+            while len(data) < end + 4 + size:
+                data += await self._receive(sock, data)
+        except OSError as error:
+            raise Lost("reset", f"{error.strerror}, {len(data)} bytes of an answer were here") from error
+        if status != 200:
+            raise Lost("status", f"{status}: {data[end + 4 :][:100]!r}")
+        if len(data) > end + 4 + size:
+            raise Lost("wrong", f"{len(data) - end - 4 - size} bytes too many")
+        return Answer(data[end + 4 :].decode("latin-1"), headers.get("connection", "").lower() != "close")
+
+    async def _receive(self, sock: socket.socket, so_far: bytes) -> bytes:
+        data = await self._loop.sock_recv(sock, 65536)
+        if not data:
+            raise Lost("short" if so_far else "closed", f"after {len(so_far)} bytes" if so_far else "")
+        return data
+
+    def close(self) -> None:
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+
+def _parse(head: bytes) -> tuple[int, dict[str, str]]:
+    first, *fields = head.decode("latin-1").split("\r\n")
+    headers = {}
+    for field in fields:
+        name, _, value = field.partition(":")
+        headers[name.lower()] = value.strip()
+    return int(first.split(" ", 2)[1]), headers
+
+
+class Clients:
+    """All clients of one process."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, address: tuple[str, int]) -> None:
+        self._loop = loop
+        self._address = address
+        self._host = f"{address[0]}:{address[1]}"
+        self._over = asyncio.Event()
+        self._numbers = itertools.count(1)
+        self._pids: set[int] = set()
+        self.report = Report()
+
+    async def run(self, mix: Mix, on_progress: Callable[[Progress], None]) -> None:
+        """Until stdin ends."""
+        await self._loop.connect_read_pipe(lambda: _Stdin(self._over), sys.stdin)
+        clients = [self._kept("kept", 0.0) for _ in range(mix.kept)]
+        clients += [self._kept("pausing", PAUSE_S) for _ in range(mix.pausing)]
+        clients += [self._closing("closing", 0.0) for _ in range(mix.closing)]
+        clients += [self._closing("late", LATE_S) for _ in range(mix.late)]
+        clients += [self._uploads() for _ in range(mix.uploads)]
+        running = [self._loop.create_task(client) for client in clients]
+        while running:
+            done, waiting = await asyncio.wait(running, timeout=PROGRESS_S)
+            for task in done:
+                task.result()  # a client never raises; if one does, that is a fault of ours and must be seen
+            running = list(waiting)
+            on_progress(Progress(self.report.requests, self.report.failed))
+        self.report.pids = sorted(self._pids)
+
+    # -- the kinds -------------------------------------------------------------------------------------------------------
+
+    async def _kept(self, kind: str, pause_s: float) -> None:
+        wire = Wire(self._loop, self._address)
+        try:
+            while not self._over.is_set():
+                token = self._token(kind)
+                async with self._counted(kind, wire):
+                    if not wire.usable:
+                        wire.close()
+                        await wire.connect()
+                    answer = await wire.ask(self._get(token, "keep-alive"))
+                    self._check(answer, token)
+                    if not answer.keep_alive:
+                        wire.close()
+                if pause_s:
+                    await asyncio.sleep(random.uniform(0, pause_s))
+        finally:
+            wire.close()
+
+    async def _closing(self, kind: str, wait_s: float) -> None:
+        while not self._over.is_set():
+            token = self._token(kind)
+            wire = Wire(self._loop, self._address)
+            if wait_s:
+                # The wait is the client's own: what counts is whether there is an answer, and how soon after it has asked.
+                try:
+                    await wire.connect()
+                except Lost as lost:
+                    await self._note_connect(kind, lost)
+                    wire.close()
+                    continue
+                await asyncio.sleep(wait_s)
+            async with self._counted(kind, wire):
+                if not wait_s:
+                    await wire.connect()
+                answer = await wire.ask(self._get(token, "close"))
+                self._check(answer, token)
+            wire.close()
+
+    async def _uploads(self) -> None:
+        filling = os.urandom(UPLOAD_BYTES)
+        wire = Wire(self._loop, self._address)
+        try:
+            while not self._over.is_set():
+                token = self._token("upload")
+                body = (token.encode() + filling)[:UPLOAD_BYTES]
+                head = f"POST /upload?{token} HTTP/1.1\r\nHost: {self._host}\r\nContent-Length: {len(body)}\r\n\r\n"
+                async with self._counted("uploads", wire):
+                    if not wire.usable:
+                        wire.close()
+                        await wire.connect()
+                    answer = await wire.ask(head.encode() + body)
+                    self._check(answer, f"{len(body)} {hashlib.sha256(body).hexdigest()} {token}")
+                    if not answer.keep_alive:
+                        wire.close()
+                await asyncio.sleep(random.uniform(0, PAUSE_S))
+        finally:
+            wire.close()
+
+    # -- the books -------------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _counted(self, kind: str, wire: Wire) -> AsyncIterator[None]:
+        """One request, counted whatever comes of it."""
+        tally = self.report.kinds.setdefault(kind, Tally())
+        began = time.monotonic()
+        lost: Lost | None = None
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                yield
+        except TimeoutError:
+            lost = Lost("timeout")
+        except Lost as error:
+            lost = error
+        ended = time.monotonic()
+        tally.requests += 1
+        if lost is not None:
+            wire.close()
+            self._note_failure(tally, Note(kind, began, ended, lost.what, lost.detail))
+            await asyncio.sleep(AFTER_FAILURE_S)
+            return
+        tally.worst_s = max(tally.worst_s, ended - began)
+        if ended - began > SLOW_S and len(self.report.slow) < NOTED_MAX:
+            self.report.slow.append(Note(kind, began, ended))
+
+    async def _note_connect(self, kind: str, lost: Lost) -> None:
+        tally = self.report.kinds.setdefault(kind, Tally())
+        tally.requests += 1
+        now = time.monotonic()
+        self._note_failure(tally, Note(kind, now, now, lost.what, lost.detail))
+        await asyncio.sleep(AFTER_FAILURE_S)
+
+    def _note_failure(self, tally: Tally, note: Note) -> None:
+        tally.failed += 1
+        if len(self.report.failures) < NOTED_MAX:
+            self.report.failures.append(note)
+
+    def _token(self, kind: str) -> str:
+        return f"{kind}-{next(self._numbers)}"
+
+    def _get(self, token: str, connection: str) -> bytes:
+        return f"GET /echo?{token} HTTP/1.1\r\nHost: {self._host}\r\nConnection: {connection}\r\n\r\n".encode()
+
+    def _check(self, answer: Answer, wanted: str) -> None:
+        """Body is "VERSION PID " and what was wanted."""
+        version, pid, said = (*answer.body.split(" ", 2), "", "")[:3]
+        if said != wanted or not pid.isdigit():
+            raise Lost("wrong", f"{answer.body[:200]!r} instead of {wanted!r}")
+        self._pids.add(int(pid))
+        self.report.versions[version] = self.report.versions.get(version, 0) + 1
+
+
+class _Stdin(asyncio.Protocol):
+    def __init__(self, over: asyncio.Event) -> None:
+        self._over = over
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._over.set()
+
+
+def _say(kind: str, what: Progress | Report) -> None:
+    sys.stdout.buffer.write(kind.encode() + b" " + msgspec.json.encode(what) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+async def _main(orders: _Orders) -> None:
+    clients = Clients(asyncio.get_running_loop(), (orders.host, orders.port))
+    await clients.run(orders.mix, lambda progress: _say("progress", progress))
+    _say("report", clients.report)
+
+
+def main() -> None:
+    """Read the orders from the first line of stdin, run until it ends, print the report."""
+    orders = msgspec.json.decode(os.read(0, 65536), type=_Orders)  # one write; no buffer may swallow the end of the pipe
+    with asyncio.Runner(loop_factory=getattr(uvloop, "new_event_loop", asyncio.new_event_loop)) as runner:
+        runner.run(_main(orders))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The app that `Traffic` talks to: every answer proves which request it is for, which process gave it, and which code.
+
+It stands alone, needs nothing installed, and is deployed as a file: `deploy()` in cavalcade.testing.traffic writes it with another
+version or a fault, as a release would. Any ASGI server can run it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+VERSION = "v1"
+FAULT = ""
+
+HERE = Path(__file__).parent
+
+if FAULT == "import":
+    raise RuntimeError("this release is broken: it fails at import")
+
+
+async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """GET /echo?TOKEN, GET /client?TOKEN, POST /upload?TOKEN, GET /hold?NAME, GET /block?SECONDS, GET /stream."""
+    if scope["type"] == "lifespan":
+        await lifespan(receive, send)
+        return
+    path: str = scope["path"]
+    token = scope["query_string"].decode("latin-1")
+    if path == "/stream":
+        await stream(receive, send)
+        return
+    said = ""
+    if path == "/upload":
+        said = await digest(receive) + " "
+    elif path == "/client":
+        host, port = scope["client"]
+        said = f"{host} {port} "
+    elif path == "/hold":
+        # Held until the file appears; "held" tells whoever holds it that it is here.
+        (HERE / f"{token}.held").touch()
+        while not (HERE / token).exists():  # noqa: ASYNC110  (whoever makes it is another process)
+            await asyncio.sleep(0.005)
+    elif path == "/block":
+        (HERE / "blocked").write_text(str(os.getpid()))
+        time.sleep(float(token))  # noqa: ASYNC251  (a blocked loop is the point)
+    body = f"{VERSION} {os.getpid()} {said}{token}".encode()
+    headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def digest(receive: Any) -> str:
+    """The length and the hash of a request body."""
+    size = 0
+    hashed = hashlib.sha256()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionError("the client has left in the middle of its upload")
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        hashed.update(chunk)
+        if not message.get("more_body", False):
+            return f"{size} {hashed.hexdigest()}"
+
+
+async def stream(receive: Any, send: Any) -> None:
+    """Server-sent events without an end of their own: it comes when the server or the client says so."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    gone = asyncio.ensure_future(wait_disconnect(receive))
+    try:
+        while not gone.done():
+            await send({"type": "http.response.body", "body": f"data: {VERSION} {os.getpid()}\n\n".encode(), "more_body": True})
+            await asyncio.wait({gone}, timeout=0.1)
+        await send({"type": "http.response.body", "body": b"data: end\n\n"})
+    finally:
+        gone.cancel()
+
+
+async def wait_disconnect(receive: Any) -> None:
+    """Done when the other side, or the server, wants no more."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def lifespan(receive: Any, send: Any) -> None:
+    """Startup fails if this release is broken there; each shutdown leaves a line in the file `shutdowns`."""
+    await receive()
+    if FAULT == "startup":
+        await send({"type": "lifespan.startup.failed", "message": "this release is broken: it fails at startup"})
+        return
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    with (HERE / "shutdowns").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    await send({"type": "lifespan.shutdown.complete"})
