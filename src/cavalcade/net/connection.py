@@ -31,7 +31,7 @@ from cavalcade.wire.h1 import H1, Rules
 from cavalcade.wire.sink import Head
 
 # What the deadline is for.
-NOTHING, FIRST_BYTE, HEAD, BODY, IDLE, LINGER = range(6)
+NOTHING, FIRST_BYTE, HEAD, BODY, IDLE, LINGER, FLUSH = range(7)
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLIENT_CLOSED = 499  # nginx's number for a client that left before the answer; only ever logged
@@ -47,7 +47,8 @@ def _nothing() -> None:
 
 
 class ConnectionContext:
-    """What all connections of one worker share. `now` is a coarse monotonic clock, kept by the sweep."""
+    """What all connections of one worker share. `now` is a coarse monotonic clock, kept by the sweep, and always ahead: no deadline
+    that is counted from it comes early."""
 
     def __init__(self, serving: Serving, settings: Settings, rules: Rules, access: AccessLog | None, row: Row) -> None:
         self.serving = serving
@@ -130,7 +131,7 @@ class Connection:
         self.write_paused = False
         self.write_deadline = 0.0
         self.write_size = 0
-        self.writers: asyncio.Future[None] | None = None
+        self.writers: list[asyncio.Future[None]] = []
 
     def peer(self) -> str:
         """The client's address, for the log."""
@@ -163,17 +164,23 @@ class Connection:
         except PeerError as error:
             self.refuse(error, data)
             return
-        if self.exchange is None:
-            if engine.head_bytes and self.deadline_for != HEAD and not self.body_pending:
-                self.deadline = self.context.now + self.context.head_s
-                self.deadline_for = HEAD
+        if engine.rest:
+            if len(engine.rest) > limits.PIPELINE_BUFFER_BYTES:
+                self.pause_reading()
+        elif self.exchange is None:
+            if engine.head_bytes:
+                self.await_head()
             elif self.context.draining and self.is_idle():
                 self.leave()
-        elif len(engine.rest) > limits.PIPELINE_BUFFER_BYTES:
-            self.pause_reading()
 
     def eof_received(self) -> bool:
-        return False  # the client has left; the transport flushes and closes
+        """The client has left, or says that it will send nothing more, which looks the same. What was written still goes out."""
+        self.engine.close()
+        self.continue_due = False
+        if self.exchange is not None:
+            self.exchange.disconnect()
+        self.await_flush()
+        return False  # the transport closes
 
     def connection_lost(self, error: BaseException | None) -> None:
         context = self.context
@@ -200,7 +207,7 @@ class Connection:
         self.write_paused = False
         self.write_deadline = 0.0
         self.wake_writers()
-        if self.exchange is None and not self.body_pending:
+        if self.exchange is None and not self.body_pending and not self.lingering and not self.transport.is_closing():
             self.go_on()
 
     # -- called by the engine ------------------------------------------------------------------------------------------------
@@ -221,7 +228,11 @@ class Connection:
         else:
             self.body_pending = True
             self.discarded = 0
-            self.continue_due = head.expects_continue
+            if head.expects_continue:
+                # A client that was never told to go on may or may not send its body: what follows a response that comes before
+                # that cannot be told apart, so it is announced that the connection ends with it.
+                self.continue_due = True
+                self.engine.keep_alive = False
             self.await_body(not head.expects_continue)
             self.exchange = exchange = Exchange(context.serving, self, asgi_scope.build(context.serving, self.template, head), True)
         exchange.begin()
@@ -238,13 +249,20 @@ class Connection:
 
     def on_end(self) -> None:
         self.body_pending = False
-        self.continue_due = False
+        if self.continue_due:
+            self.go_ahead()  # it did not wait to be told
         exchange = self.exchange
         if exchange is not None:
             self.deadline = 0.0
             exchange.feed_end()
-        elif not self.lingering:
+        elif not self.lingering and not self.write_paused:
             self.go_on()
+
+    def go_ahead(self) -> None:
+        """The body is on its way, or asked for: the connection can go on after it, unless the client was told otherwise."""
+        self.continue_due = False
+        if not self.head_is_out() and (not self.context.draining or self.context.handover is not None):
+            self.engine.keep_alive = self.engine.head.keep_alive
 
     # -- called by the exchange: the `Stream` ------------------------------------------------------------------------------------
 
@@ -293,16 +311,19 @@ class Connection:
         return exchange is not None and exchange.sent != NOTHING_SENT and not self.engine.head_due
 
     def wait_writable(self) -> asyncio.Future[None]:
-        if self.writers is None:
-            self.writers = self.context.loop.create_future()
-            if not self.write_paused:
-                self.wake_writers_of(self.writers)
-        return self.writers
+        # One for each who waits: a Future that several await is cancelled for all when one of them is.
+        writer: asyncio.Future[None] = self.context.loop.create_future()
+        if self.write_paused:
+            self.writers = [other for other in self.writers if not other.done()]
+            self.writers.append(writer)
+        else:
+            writer.set_result(None)
+        return writer
 
     def want_body(self) -> None:
         if self.body_pending and self.exchange is not None:
             if self.continue_due:
-                self.continue_due = False
+                self.go_ahead()
                 if not self.head_is_out():
                     # RFC 9110 section 10.1.1: only now is it known that the body is wanted.
                     self.transport.write(CONTINUE)
@@ -332,12 +353,31 @@ class Connection:
         exchange = self.exchange
         self.exchange = None
         self.account(engine.response_status)
+        context = self.context
+        if (
+            engine.keep_alive
+            and not engine.rest
+            and not self.body_pending
+            and not self.write_paused
+            and not self.read_paused
+            and not context.draining
+            and not engine.response_left
+        ):
+            # The usual end: nothing is left over, on to the next request.
+            self.deadline = context.now + context.keep_alive_s
+            self.deadline_for = IDLE
+            engine.next_request()
+        else:
+            self.end_response(exchange)
+
+    def end_response(self, exchange: Exchange | None) -> None:
+        """The end of a response after which something is left to look at."""
+        engine = self.engine
         if engine.response_short() and exchange is not None:
             exchange.complain_short(engine.response_length - engine.response_left, engine.response_length)
             self.reset()
             return
-        if not engine.keep_alive or self.continue_due:
-            # A client that was never told to go on may or may not send its body: what follows cannot be told apart.
+        if not engine.keep_alive:
             self.close()
         elif self.body_pending:
             self.await_body(True)
@@ -350,9 +390,9 @@ class Connection:
         context = self.context
         self.deadline = context.now + context.keep_alive_s
         self.deadline_for = IDLE
-        if self.read_paused:
-            self.resume_reading()
         engine = self.engine
+        if self.read_paused and len(engine.rest) <= limits.PIPELINE_BUFFER_BYTES:
+            self.resume_reading()
         if engine.rest and not engine.feeding:
             # Not from here: this may be inside of an app's `send`, and the next request must not run inside of that.
             context.loop.call_soon(self.next_request)
@@ -369,6 +409,9 @@ class Connection:
             self.engine.next_request()
         except PeerError as error:
             self.refuse(error, rest)
+            return
+        if self.exchange is None and self.engine.head_bytes:
+            self.await_head()
 
     def account(self, status: int) -> None:
         """Count a request that is over, and log it."""
@@ -397,6 +440,9 @@ class Connection:
             if answered:
                 self.reset()
                 return
+        elif self.body_pending:
+            self.linger()  # its request has been answered already; another answer would be taken for that of the next
+            return
         else:
             context.serving.totals.requests += 1
             context.serving.totals.by_class[error.status // 100] += 1
@@ -409,8 +455,8 @@ class Connection:
         if self.body_pending:
             self.linger()
         else:
-            self.deadline = 0.0
             self.engine.close()
+            self.await_flush()
             self.transport.close()
 
     def linger(self) -> None:
@@ -418,7 +464,6 @@ class Connection:
         destroy our response before it is read. So: end our side, and read on for a moment (RFC 9112 section 9.6)."""
         self.engine.close()
         self.lingering = True
-        self.discarded = 0
         transport = self.transport
         if transport.is_closing():
             return
@@ -427,13 +472,17 @@ class Connection:
             return
         transport.write_eof()
         self.resume_reading()
-        self.deadline = self.context.now + limits.LINGER_S
-        self.deadline_for = LINGER
+        self.await_flush()
+        if self.deadline_for != FLUSH:
+            self.deadline = self.context.now + limits.LINGER_S
+            self.deadline_for = LINGER
 
     def reset(self) -> None:
         """End so that the client can tell that something is missing."""
         self.engine.close()
         self.deadline = 0.0
+        if self.exchange is not None:
+            self.exchange.disconnect()
         transport = self.transport
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
@@ -450,13 +499,25 @@ class Connection:
     def discard(self, data: bytes) -> None:
         """Bytes that nobody wants, read so that the connection can go on or end well."""
         self.discarded += len(data)
-        if self.discarded > limits.UNREAD_BODY_BYTES:
-            if self.lingering:
-                self.transport.abort()
-            else:
-                self.linger()
+        if self.discarded > limits.UNREAD_BODY_BYTES and not self.lingering:
+            self.linger()
 
     # -- flow and deadlines ------------------------------------------------------------------------------------------------------
+
+    def await_head(self) -> None:
+        """A head has begun. More of it does not move its deadline."""
+        if self.deadline_for != HEAD:
+            self.deadline = self.context.now + self.context.head_s
+            self.deadline_for = HEAD
+
+    def await_flush(self) -> None:
+        """What was written must be taken, bit by bit, before the connection can close."""
+        self.deadline = 0.0
+        size = self.transport.get_write_buffer_size()
+        if size:
+            self.write_size = size
+            self.deadline = self.context.now + self.context.write_s
+            self.deadline_for = FLUSH
 
     def await_body(self, running: bool) -> None:
         self.deadline = self.context.now + self.context.body_s if running else 0.0
@@ -475,31 +536,40 @@ class Connection:
                 self.transport.resume_reading()
 
     def wake_writers(self) -> None:
-        writers = self.writers
-        if writers is not None:
-            self.writers = None
-            self.wake_writers_of(writers)
-
-    def wake_writers_of(self, writers: asyncio.Future[None]) -> None:
-        if not writers.done():
-            writers.set_result(None)
+        if self.writers:
+            writers, self.writers = self.writers, []
+            for writer in writers:
+                if not writer.done():
+                    writer.set_result(None)
 
     def on_sweep(self, now: float) -> None:
         """Called about twice a second: has a deadline passed, is a head overdue?"""
         if 0.0 < self.deadline < now:
             self.on_deadline(now)
-        elif self.write_deadline and self.write_paused:
-            size = self.transport.get_write_buffer_size()
-            if size < self.write_size:
+        elif self.deadline_for == FLUSH and self.deadline:
+            if self.taken():
+                self.await_flush()
+                if not self.deadline and self.lingering:
+                    self.deadline = now + limits.LINGER_S
+                    self.deadline_for = LINGER
+        elif self.write_paused:
+            if self.taken():
                 self.write_deadline = now + self.context.write_s
             elif self.write_deadline < now:
-                why = f"it took no byte of its response for {self.context.write_s:g} s (write_timeout)"
-                self.context.peer_log.closed(now, self.peer(), why)
-                self.reset()
-                return
-            self.write_size = size
+                self.give_up_writing(now)
         elif self.exchange is not None and self.engine.head_due:
             self.send_head(self.exchange)
+
+    def taken(self) -> bool:
+        """Has the client taken anything of what was written since this was last asked?"""
+        before = self.write_size
+        self.write_size = size = self.transport.get_write_buffer_size()
+        return bool(size < before)
+
+    def give_up_writing(self, now: float) -> None:
+        why = f"it took no byte of its response for {self.context.write_s:g} s (write_timeout)"
+        self.context.peer_log.closed(now, self.peer(), why)
+        self.reset()
 
     def on_deadline(self, now: float) -> None:
         kind = self.deadline_for
@@ -510,9 +580,11 @@ class Connection:
             self.refuse(PeerTooSlow(f"no byte of the request body for {self.context.body_s:g} s (body_timeout)"), b"")
         elif kind == LINGER:
             self.transport.abort()
+        elif kind == FLUSH:
+            self.give_up_writing(now)
         else:  # idle, never used, or a body that nobody reads
-            self.engine.close()
-            self.transport.close()
+            self.body_pending = False
+            self.close()
 
     # -- leaving -----------------------------------------------------------------------------------------------------------------
 

@@ -134,6 +134,8 @@ class H1:
             self.rest = b""
         self.feeding = True
         try:
+            if self.state == HEAD:
+                data = self.feed_head(data)
             while data:
                 state = self.state
                 if state == HEAD:

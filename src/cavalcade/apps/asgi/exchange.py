@@ -74,10 +74,12 @@ class Exchange:
         serving = self.serving
         serving.running.add(self)
         coroutine = waits.run(self)
+        context = serving.context.copy()
+        # One name for all: making up another for each would cost more than the rest of the call.
         if _EAGER:
-            self.task = _Task(coroutine, loop=serving.loop, context=serving.context.copy(), eager_start=True)  # type: ignore[call-arg, unused-ignore]
+            self.task = _Task(coroutine, loop=serving.loop, name="request", context=context, eager_start=True)  # type: ignore[call-arg, unused-ignore]
         else:
-            self.task = _Task(coroutine, loop=serving.loop, context=serving.context.copy())
+            self.task = _Task(coroutine, loop=serving.loop, name="request", context=context)
 
     # -- the app's side ------------------------------------------------------------------------------------------------------
 
