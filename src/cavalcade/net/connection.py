@@ -9,6 +9,7 @@ No timer belongs to a connection: it stores until when it may stay as it is, and
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 import time
@@ -113,6 +114,7 @@ class Connection:
         self.opened_at = opened_at  # monotonic; it survives a hand-over
         self.moved_in = False  # it came from a sibling
         self.transport: Any = None
+        self.fd = -1
         self.exchange: Exchange | None = None
         self.deadline = 0.0  # 0 for none
         self.deadline_for = NOTHING
@@ -144,6 +146,7 @@ class Connection:
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        self.fd = transport.get_extra_info("socket").fileno()
         context = self.context
         context.connections.add(self)
         transport.set_write_buffer_limits(limits.WRITE_HIGH_BYTES)
@@ -283,13 +286,30 @@ class Connection:
         engine = self.engine
         size = len(body)
         if engine.head_due and not more and size <= JOIN_BYTES:
-            self.transport.write(engine.respond(body))
+            self.write_now(engine.respond(body))
             if not engine.response_bodiless:
                 self.sent_bytes = size
         else:
             self.write_piece(body, size, more)
         if not more:
             self.response_done()
+
+    def write_now(self, data: bytes) -> None:
+        """Give a whole small response to the kernel at once, around the transport: its queue costs more than the system call.
+
+        Only while the transport has nothing queued, or bytes would overtake each other, and is not closing, or the descriptor could
+        already be somebody else's: both loops mark a transport as closing before they close its descriptor.
+        """
+        transport = self.transport
+        if transport.is_closing() or transport.get_write_buffer_size():
+            transport.write(data)
+            return
+        try:
+            sent = os.write(self.fd, data)
+        except OSError:  # full, or broken: the transport knows what to do
+            sent = 0
+        if sent != len(data):
+            transport.write(data[sent:])
 
     def write_piece(self, body: bytes, size: int, more: bool) -> None:
         engine = self.engine
@@ -410,8 +430,7 @@ class Connection:
         except PeerError as error:
             self.refuse(error, rest)
             return
-        if self.exchange is None and self.engine.head_bytes:
-            self.await_head()
+        self.await_head()
 
     def account(self, status: int) -> None:
         """Count a request that is over, and log it."""
@@ -473,7 +492,7 @@ class Connection:
         transport.write_eof()
         self.resume_reading()
         self.await_flush()
-        if self.deadline_for != FLUSH:
+        if not self.deadline:
             self.deadline = self.context.now + limits.LINGER_S
             self.deadline_for = LINGER
 
@@ -505,8 +524,8 @@ class Connection:
     # -- flow and deadlines ------------------------------------------------------------------------------------------------------
 
     def await_head(self) -> None:
-        """A head has begun. More of it does not move its deadline."""
-        if self.deadline_for != HEAD:
+        """If a head has begun, it must end. More of it does not move its deadline."""
+        if self.exchange is None and self.engine.head_bytes and self.deadline_for != HEAD:
             self.deadline = self.context.now + self.context.head_s
             self.deadline_for = HEAD
 

@@ -6,11 +6,14 @@ It also keeps what is the same for all requests of a second: the coarse clock an
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from email.utils import formatdate
 
 from cavalcade import limits
 from cavalcade.net.connection import ConnectionContext
+
+log = logging.getLogger("cavalcade")
 
 
 class Sweep:
@@ -31,12 +34,18 @@ class Sweep:
 
     def _turn(self) -> None:
         context = self._context
-        now = context.now = time.monotonic()
+        now = time.monotonic()
         wall = time.time()
+        # To the turn of the next half second, so that Date is never stale for long. First of all: whatever happens below, the
+        # sweep goes on.
+        self._timer = context.loop.call_later(limits.SWEEP_S - wall % limits.SWEEP_S, self._turn)
+        context.now = now + limits.SWEEP_S
         if self._date_header:
             # RFC 9110 section 6.6.1: an origin server with a clock sends Date; it has the resolution of a second.
             context.rules.set_date(formatdate(wall, usegmt=True).encode("ascii"))
         for connection in tuple(context.connections):
-            connection.on_sweep(now)
-        # To the turn of the next half second, so that Date is never stale for long.
-        self._timer = context.loop.call_later(limits.SWEEP_S - wall % limits.SWEEP_S, self._turn)
+            try:
+                connection.on_sweep(now)
+            except Exception:
+                log.exception("connection of %s: failed", connection.peer())
+                connection.transport.abort()
