@@ -3,6 +3,7 @@ answers later. Nothing of that may change what comes out."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -258,7 +259,7 @@ def pieces_of(data: bytes, size: int) -> list[bytes]:
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted(set(places)), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False) if start != end]
+    return [data[start:end] for start, end in pairwise(edges) if start != end]
 
 
 ALL = {**{name: (data, wanted, 0) for name, (data, wanted) in TAKEN.items()}} | {
