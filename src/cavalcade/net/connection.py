@@ -63,6 +63,7 @@ class ConnectionContext:
         self.load = 0  # connections accepted and not closed yet, those without a transport included
         self.now = time.monotonic()
         self.draining = False
+        self.closes = False  # every response says `Connection: close`: the server stops, or there is nobody to hand over to
         self.handover: HandOver | None = None  # there while draining, if siblings may take our idle connections
         self.keep_alive_s = settings.keep_alive
         self.head_s = settings.head_timeout
@@ -223,7 +224,7 @@ class Connection:
         self.sent_bytes = 0
         if context.access is not None:
             self.started = perf_counter()
-        if context.draining and context.handover is None:
+        if context.closes:
             self.engine.keep_alive = False
         if head.length == 0:
             self.deadline = 0.0

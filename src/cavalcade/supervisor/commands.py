@@ -90,6 +90,32 @@ class Serving:
     seconds: float
 
 
+class Verdict(enum.Enum):
+    """How a wish ended."""
+
+    DONE = "done"
+    REJECTED = "rejected"  # it could not be begun, and nothing has changed
+    FAILED = "failed"  # it was tried and taken back: the server goes on as it was
+    STOPPING = "stopping"  # the server stops
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What has become of a wish, for whoever waits for it. Each wish is answered once.
+
+    `text` is what happened, or the cause where it is not DONE; `fix` and `trace` belong to the cause.
+    """
+
+    request: int
+    verdict: Verdict
+    text: str
+    generation: int
+    workers: int
+    seconds: float
+    fix: str = ""
+    trace: str = ""
+
+
 @dataclass(frozen=True)
 class Exit:
     """All processes are gone. The last command."""
@@ -97,4 +123,4 @@ class Exit:
     code: int
 
 
-Command = StartNursery | StopNursery | Fork | Order | Kill | Forget | Log | Explain | Serving | Exit
+Command = StartNursery | StopNursery | Fork | Order | Kill | Forget | Log | Explain | Serving | Answer | Exit

@@ -26,6 +26,30 @@ class Signalled:
 
 
 @dataclass(frozen=True)
+class Reload:
+    """Somebody wishes for a reload. The `Answer` to `request` comes when every worker is of the new code, or when it is refused."""
+
+    request: int
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Somebody wishes for so many workers, or with `relative` for so many more or fewer. Answered when all of them serve."""
+
+    request: int
+    workers: int
+    relative: bool = False
+
+
+@dataclass(frozen=True)
+class Recycle:
+    """Somebody wishes for a worker to be replaced, or all of them. Answered when the successors serve."""
+
+    request: int
+    worker_id: int | None = None
+
+
+@dataclass(frozen=True)
 class NurseryReady:
     """The nursery of a generation can fork; with `preload` it has imported the app in `import_s` seconds."""
 
@@ -96,6 +120,9 @@ Event = (
     Start
     | Tick
     | Signalled
+    | Reload
+    | Scale
+    | Recycle
     | NurseryReady
     | NurseryFailed
     | NurseryExited

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from signal import Signals
 from typing import Any
 
@@ -26,8 +25,10 @@ from cavalcade.observe.deaths import describe_exit
 from cavalcade.supervisor import commands as do
 from cavalcade.supervisor import events as on
 from cavalcade.supervisor.commands import Level
+from cavalcade.supervisor.moves import Failure, count_workers
 from cavalcade.supervisor.spans import span
-from cavalcade.supervisor.state import Life, Nursery, NurseryLife, Roll, Seat, Stage, State, Worker, backoff_s
+from cavalcade.supervisor.state import Life, Nursery, NurseryLife, Seat, Stage, State, Worker, backoff_s
+from cavalcade.supervisor.wishes import ASKED, Wishes
 from cavalcade.worker import channel
 
 SEE_ALONE = "Run `cavalcade check` in the same directory to see it alone."
@@ -49,33 +50,14 @@ def next_wake(state: State, now: float) -> float | None:
     """When to send a `Tick` if nothing else happens: the earliest deadline or end of a back-off. None where there is none."""
     times = [worker.deadline for worker in state.workers.values()]
     times += [nursery.not_before if nursery.life is NurseryLife.DOWN else nursery.deadline for nursery in state.nurseries.values()]
-    if state.stage in (Stage.STARTING, Stage.SERVING):
+    times.append(state.stop_at)
+    if state.stage in (Stage.STARTING, Stage.SERVING, Stage.DRAIN_DELAY):
         times.extend(seat.not_before for seat in state.seats if seat.not_before > now)
     return min((time for time in times if math.isfinite(time)), default=None)
 
 
-@dataclass
-class _Failure:
-    """Why a worker or a nursery did not become ready."""
-
-    cause: str
-    fix: str = ""
-    trace: str = ""
-
-
-@dataclass
-class _Turn:
+class _Turn(Wishes):
     """One call of `step`."""
-
-    state: State
-    now: float
-    out: list[do.Command] = field(default_factory=list)
-
-    def log(self, text: str, level: Level = Level.INFO) -> None:
-        self.out.append(do.Log(level, text))
-
-    def warn(self, text: str) -> None:
-        self.log(text, Level.WARNING)
 
     # == events ==========================================================================================================
 
@@ -103,7 +85,7 @@ class _Turn:
         cause = f"{worker.name} could not be forked: {event.reason}."
         self.forget(worker)
         if worker.life is Life.BOOTING:
-            self.boot_failed(worker, _Failure(cause, "Look at the limits on processes (ulimit -u, pids.max) and on memory."))
+            self.boot_failed(worker, Failure(cause, "Look at the limits on processes (ulimit -u, pids.max) and on memory."))
 
     def worker_reported(self, event: on.WorkerReported) -> None:
         worker = self.state.workers.get(event.worker_id)
@@ -113,9 +95,9 @@ class _Turn:
             case channel.Ready() as ready, Life.BOOTING:
                 self.worker_ready(worker, ready)
             case channel.BootFailed() as failed, Life.BOOTING:
-                self.boot_failed(worker, _Failure(f"{worker.name}: {failed.cause}", failed.fix, failed.trace))
+                self.boot_failed(worker, Failure(f"{worker.name}: {failed.cause}", failed.fix, failed.trace))
             case channel.Retire() as retire, Life.BOOTING | Life.READY:
-                if not worker.retiring:
+                if not worker.retiring or worker.retiring == ASKED:  # its own reason stays, even if what was asked for fails
                     worker.retiring = retire.reason or "asked to be replaced"
                     self.log(f"{worker.name} retires ({worker.retiring}): it serves on until its successor is ready")
             case channel.Drained() as drained, _:
@@ -139,6 +121,8 @@ class _Turn:
         else:
             self.log(f"{line}; {predecessor.name} drains")
             self.drain(predecessor, state.rules.graceful_timeout_s, predecessor.retiring or "replaced")
+        if state.stage is Stage.DRAIN_DELAY:
+            self.out.append(do.Order(worker.id, channel.AnnounceStop()))
 
     def channel_closed(self, event: on.ChannelClosed) -> None:
         worker = self.state.workers.get(event.worker_id)
@@ -198,7 +182,7 @@ class _Turn:
     def nursery_failed(self, event: on.NurseryFailed) -> None:
         nursery = self.state.nurseries.get(event.generation)
         if nursery is not None and nursery.life is NurseryLife.STARTING:
-            self.generation_failed(nursery, _Failure(event.cause, event.fix, event.trace))
+            self.generation_failed(nursery, Failure(event.cause, event.fix, event.trace))
 
     def nursery_exited(self, event: on.NurseryExited) -> None:
         state = self.state
@@ -214,19 +198,17 @@ class _Turn:
         elif nursery.life is NurseryLife.STARTING:
             nursery.life = NurseryLife.DOWN
             doing = f"while it imported {state.rules.app}" if state.rules.preload else "before it could fork"
-            self.generation_failed(
-                nursery, _Failure(f"The nursery of generation {event.generation} {how} {doing}.", SEE_ALONE, event.trace)
-            )
+            self.generation_failed(nursery, Failure(f"The nursery of generation {event.generation} {how} {doing}.", SEE_ALONE, event.trace))
         elif nursery.life is NurseryLife.READY:
             nursery.life = NurseryLife.DOWN
             if state.roll is not None and state.roll.generation == event.generation:
-                self.generation_failed(nursery, _Failure(f"The nursery of generation {event.generation} (pid {nursery.pid}) {how}."))
+                self.generation_failed(nursery, Failure(f"The nursery of generation {event.generation} (pid {nursery.pid}) {how}."))
             else:
                 self.nursery_failed_again(nursery)
                 line = f"nursery of generation {event.generation} (pid {nursery.pid}) {how}"
                 self.warn(f"{line}; its workers serve on, another nursery is started {_when(nursery.not_before - self.now)}")
 
-    def generation_failed(self, nursery: Nursery, failure: _Failure) -> None:
+    def generation_failed(self, nursery: Nursery, failure: Failure) -> None:
         """A nursery did not come up, or was lost under a reload."""
         state = self.state
         if nursery.life is not NurseryLife.DOWN:  # it still has to leave
@@ -236,11 +218,12 @@ class _Turn:
             self.start_failed(failure)
         elif state.roll is not None and state.roll.generation == nursery.generation:
             self.refuse(failure)
-        elif state.stage is Stage.SERVING:
+        elif state.stage in (Stage.SERVING, Stage.DRAIN_DELAY):
             self.nursery_failed_again(nursery)
             self.out.append(do.Explain(failure.cause, failure.fix, failure.trace))
             when = _when(nursery.not_before - self.now)
             self.warn(f"generation {nursery.generation} cannot fork workers, those it has serve on; next try {when}")
+            self.forks_failed(failure)
 
     def nursery_failed_again(self, nursery: Nursery) -> None:
         healthy = self.now - nursery.ready_at >= limits.HEALTHY_AFTER_S
@@ -256,11 +239,11 @@ class _Turn:
             case Signals.SIGINT | Signals.SIGQUIT:
                 self.stop_signal(event.signum, min(self.state.rules.graceful_timeout_s, limits.INTERRUPT_GRACE_S))
             case Signals.SIGHUP:
-                self.reload_signal()
+                self.reload("SIGHUP")
             case Signals.SIGTTIN:
-                self.more_signal()
+                self.scale("SIGTTIN", self.state.target + 1)
             case Signals.SIGTTOU:
-                self.fewer_signal()
+                self.scale("SIGTTOU", self.state.target - 1)
             case _:  # USR1 (reopen logs) and USR2 (hot upgrade) belong here; until then they must not end the server either
                 self.log(f"{event.signum.name}: nothing is done on it")
 
@@ -274,8 +257,15 @@ class _Turn:
         if state.stop_signals == 1:
             if state.stage is Stage.STOPPING:  # a start that failed stops already
                 return
+            if signum is Signals.SIGTERM and state.stage is Stage.SERVING and state.rules.drain_delay_s:
+                self.begin_drain_delay()
+                return
             count = len(state.in_life(Life.READY))
-            self.log(f"{signum.name}: stopping, {_workers(count)} may finish within {grace_s:g} s; once more to force it")
+            self.log(f"{signum.name}: stopping, {count_workers(count)} may finish within {grace_s:g} s; once more to force it")
+            self.begin_stop(0, grace_s)
+        elif state.stage is Stage.DRAIN_DELAY:
+            state.stop_signals = 1
+            self.log(f"{signum.name}: drain delay cut short, stopping; workers may finish within {grace_s:g} s, once more to force it")
             self.begin_stop(0, grace_s)
         elif state.stop_signals == 2:
             self.warn(f"{signum.name} again: requests in flight are cancelled; once more to kill")
@@ -285,68 +275,23 @@ class _Turn:
                 self.out.append(do.Order(worker.id, channel.Stop()))
                 worker.deadline = min(worker.deadline, self.now + reserve_s + limits.KILL_AFTER_S)
         else:
-            self.warn(f"{signum.name} again: killing {_workers(len(state.workers))}")
+            self.warn(f"{signum.name} again: killing {count_workers(len(state.workers))}")
             for worker in state.workers.values():
                 worker.deadline = self.now
 
-    def reload_signal(self) -> None:
-        state = self.state
-        if state.stage is Stage.STOPPING:
-            self.log("SIGHUP: not followed, the server stops")
-        elif state.stage is Stage.STARTING:
-            state.reload_again = True
-            self.log("SIGHUP: a reload follows when the start is done")
-        elif state.roll is not None:
-            state.reload_again = True
-            self.log(f"SIGHUP: generation {state.roll.generation} is on its way; one more reload follows when it is done")
-        else:
-            self.begin_roll("SIGHUP")
-
-    def more_signal(self) -> None:
-        state = self.state
-        if state.stage is Stage.STOPPING:
-            return
-        if state.target >= state.rules.workers_max:
-            self.warn(f"SIGTTIN: refused, {state.target} is the most workers there can be")
-            return
-        self.add_seat()
-        self.log(f"SIGTTIN: one more, {_workers(state.target)} now")
-
-    def fewer_signal(self) -> None:
-        state = self.state
-        if state.stage is Stage.STOPPING:
-            return
-        if state.target <= 1:
-            self.warn("SIGTTOU: refused, one worker is the least; SIGTERM stops the server")
-            return
-        seat = max(state.seats, key=self.youth)
-        state.seats.remove(seat)
-        serving = state.holder(seat, Life.READY)
-        leaving = f"; {serving.name} drains" if serving else ""
-        self.log(f"SIGTTOU: one fewer, {_workers(state.target)} now{leaving}")
-        for worker in list(state.workers.values()):
-            if worker.seat is seat:
-                self.send_away(worker, state.rules.graceful_timeout_s, "fewer workers are wanted")
-
-    def youth(self, seat: Seat) -> tuple[bool, float, int]:
-        """Greatest for the seat that is missed least: one without a serving worker or with a lost one, else that of the youngest."""
-        worker = self.state.holder(seat, Life.READY)
-        missed = worker is not None and not worker.mute
-        return (not missed, worker.forked_at if worker else 0.0, seat.number)
-
     # == failures ========================================================================================================
 
-    def silent_failure(self, worker: Worker, how: str, event: on.WorkerExited) -> _Failure:
+    def silent_failure(self, worker: Worker, how: str, event: on.WorkerExited) -> Failure:
         """A worker that was gone before it was ready, without a word."""
         app = self.state.rules.app
         cause = f"{worker.name} {how} before it was ready."
         if event.status is None or event.status >= 0:
-            return _Failure(cause, f"Look for os._exit() or exec in what {app} imports or does at startup. {SEE_ALONE}")
+            return Failure(cause, f"Look for os._exit() or exec in what {app} imports or does at startup. {SEE_ALONE}")
         if event.status == -Signals.SIGKILL:
-            return _Failure(cause, "The kernel kills so when memory runs out; else it was sent by somebody.")
-        return _Failure(cause, f"A C extension that {app} uses has crashed, or somebody has sent the signal.", event.trace)
+            return Failure(cause, "The kernel kills so when memory runs out; else it was sent by somebody.")
+        return Failure(cause, f"A C extension that {app} uses has crashed, or somebody has sent the signal.", event.trace)
 
-    def boot_failed(self, worker: Worker, failure: _Failure) -> None:
+    def boot_failed(self, worker: Worker, failure: Failure) -> None:
         """A worker did not become ready. It is on its way out, or gone."""
         state = self.state
         if worker.id in state.workers:
@@ -361,6 +306,7 @@ class _Turn:
             self.refuse(failure)
         else:
             self.seat_failed(worker.seat, 0.0)
+            self.boot_failed_for(worker.seat, failure)
             cause = failure.cause.removeprefix(worker.name)
             again = cause == worker.seat.last_cause
             worker.seat.last_cause = cause
@@ -369,21 +315,10 @@ class _Turn:
             reason = ", for the same reason as before" if again else ""
             self.warn(f"{worker.name} did not become ready{reason}; {self.plan(worker.seat)}")
 
-    def start_failed(self, failure: _Failure) -> None:
+    def start_failed(self, failure: Failure) -> None:
         self.out.append(do.Explain(failure.cause, failure.fix, failure.trace))
         # Some may serve already. All must have gone within the 2 s that a failed start may take.
         self.begin_stop(3, limits.BOOT_STOP_S / 2, limits.BOOT_STOP_S / 2)
-
-    def refuse(self, failure: _Failure) -> None:
-        """The new code does not work: everything of it goes, the old stays."""
-        state = self.state
-        assert state.roll is not None
-        refused, state.roll = state.roll.generation, None
-        self.out.append(do.Explain(f"Reload refused: {failure.cause}", failure.fix, failure.trace))
-        self.warn(f"generation {refused} is removed, generation {state.generation} serves on; correct the app and send SIGHUP again")
-        for worker in state.in_life(Life.BOOTING):
-            if worker.generation == refused:
-                self.send_away(worker, 0.0, "the reload is refused")
 
     def seat_failed(self, seat: Seat, lived_s: float) -> None:
         seat.deaths = 1 if lived_s >= limits.HEALTHY_AFTER_S else seat.deaths + 1
@@ -405,6 +340,10 @@ class _Turn:
     # == deadlines =======================================================================================================
 
     def expire(self) -> None:
+        if self.now >= self.state.stop_at:
+            grace_s = self.state.rules.graceful_timeout_s
+            self.log(f"drain delay over: stopping, workers may finish within {grace_s:g} s; once more to force it")
+            self.begin_stop(0, grace_s)
         for worker in list(self.state.workers.values()):
             if self.now >= worker.deadline:
                 self.worker_expired(worker)
@@ -413,7 +352,7 @@ class _Turn:
                 self.out.append(do.StopNursery(nursery.generation, force=True))
                 if nursery.life is NurseryLife.STARTING:
                     limit = f"{self.state.rules.boot_timeout_s:g} s"
-                    self.generation_failed(nursery, _Failure(f"The nursery was not ready within {limit} (boot_timeout).", SEE_ALONE))
+                    self.generation_failed(nursery, Failure(f"The nursery was not ready within {limit} (boot_timeout).", SEE_ALONE))
                 nursery.deadline = math.inf
 
     def worker_expired(self, worker: Worker) -> None:
@@ -421,30 +360,27 @@ class _Turn:
         self.kill(worker)
         if worker.life is Life.BOOTING and not worker.mute:
             cause = f"{worker.name} was not ready within {rules.boot_timeout_s:g} s (boot_timeout)."
-            self.boot_failed(worker, _Failure(cause, f"Look for what {rules.app} waits for at import or startup, or raise --boot-timeout."))
+            self.boot_failed(worker, Failure(cause, f"Look for what {rules.app} waits for at import or startup, or raise --boot-timeout."))
         elif worker.life is Life.BOOTING:
-            self.boot_failed(worker, _Failure(f"{worker.name} has lost its channel before it was ready."))
+            self.boot_failed(worker, Failure(f"{worker.name} has lost its channel before it was ready."))
         elif worker.life is Life.READY:
             self.warn(f"{worker.name} has lost its channel and cannot be steered: killed")
         else:
             self.warn(f"{worker.name} has not left {self.now - worker.left_at:.1f} s after it was told to: killed")
         worker.deadline = math.inf  # there is nothing stronger that could follow SIGKILL
 
-    def kill(self, worker: Worker) -> None:
-        worker.killed = True
-        self.out.append(do.Kill(worker.id))
-
     # == towards what ought to be ========================================================================================
 
     def settle(self) -> None:
         if self.state.stage is Stage.STOPPING:
             self.settle_stop()
-        elif self.state.stage in (Stage.STARTING, Stage.SERVING):
+        elif self.state.stage in (Stage.STARTING, Stage.SERVING, Stage.DRAIN_DELAY):
             self.settle_nurseries()
             for seat in self.state.seats:
                 self.settle_seat(seat)
             self.settle_start()
             self.settle_roll()
+            self.settle_wishes()
             self.settle_health()
 
     def settle_nurseries(self) -> None:
@@ -478,24 +414,14 @@ class _Turn:
         if serving is None:
             proven = state.roll is not None and state.roll.proven
             self.fork(seat, state.wanted_generation if proven else state.generation)
+        elif state.stage is Stage.DRAIN_DELAY:
+            return  # whoever dies is replaced, nobody else
         elif (serving.generation != state.wanted_generation or serving.retiring) and not state.replacing():
             self.fork(seat, state.wanted_generation)
 
-    def fork(self, seat: Seat, generation: int) -> None:
-        state = self.state
-        nursery = state.nurseries.get(generation)
-        if nursery is None or nursery.life is not NurseryLife.READY or not state.free_slots:
-            return
-        state.last_worker += 1
-        slot = min(state.free_slots)
-        state.free_slots.remove(slot)
-        worker = Worker(state.last_worker, seat, slot, generation, self.now, self.now + state.rules.boot_timeout_s)
-        state.workers[worker.id] = worker
-        self.out.append(do.Fork(worker.id, slot, generation))
-
     def settle_start(self) -> None:
         state = self.state
-        if state.stage is Stage.STARTING and all(state.holder(seat, Life.READY) for seat in state.seats):
+        if state.stage is Stage.STARTING and state.all_serve():
             state.stage = Stage.SERVING
             self.out.append(do.Serving(state.target, self.now - state.began_at))
 
@@ -504,14 +430,11 @@ class _Turn:
         if state.roll is not None:
             serving = [state.holder(seat, Life.READY) for seat in state.seats]
             if all(worker is not None and worker.generation == state.roll.generation for worker in serving):
-                took_s = self.now - state.roll.began_at
-                state.generation = state.roll.generation
-                state.roll = None
-                self.log(f"reloaded in {took_s:.1f} s: {_workers(state.target)} of generation {state.generation}")
+                self.reload_done()
                 self.settle_nurseries()
         if state.roll is None and state.reload_again and state.stage is Stage.SERVING:
             state.reload_again = False
-            self.begin_roll("SIGHUP (asked before)")
+            self.begin_roll("reload asked for before")
 
     def settle_health(self) -> None:
         """Say once that workers are missing for longer than a fork takes, and once that they are all there again."""
@@ -525,17 +448,30 @@ class _Turn:
             self.warn(f"degraded: {serving} of {state.target} workers serve")
         elif state.degraded and serving == state.target:
             state.degraded = False
-            self.log(f"no longer degraded: {_workers(state.target)} serve")
+            self.log(f"no longer degraded: {count_workers(state.target)} serve")
 
     # -- stopping --------------------------------------------------------------------------------------------------------
 
+    def begin_drain_delay(self) -> None:
+        """Not ready any more for whoever asks; but those who have not asked yet still send us clients, and are served."""
+        state = self.state
+        state.stage = Stage.DRAIN_DELAY
+        state.stop_at = self.now + state.rules.drain_delay_s
+        self.log(f"SIGTERM: draining, still serving for {state.rules.drain_delay_s:g} s (drain_delay); once more to stop now")
+        for worker in state.in_life(Life.BOOTING):
+            if worker.generation != state.generation:
+                self.send_away(worker, 0.0, "the server stops")
+        for worker in state.in_life(Life.READY):
+            self.out.append(do.Order(worker.id, channel.AnnounceStop()))
+        self.give_up_wishes()
+
     def begin_stop(self, code: int, grace_s: float, kill_after_s: float = limits.KILL_AFTER_S) -> None:
-        """Everything goes from here. (`drain_delay` will stand between the signal and this.)"""
+        """Everything goes from here."""
         state = self.state
         state.stage = Stage.STOPPING
+        state.stop_at = math.inf
         state.exit_code = code
-        state.roll = None
-        state.reload_again = False
+        self.give_up_wishes()
         for worker in list(state.workers.values()):
             self.send_away(worker, grace_s, "the server stops", kill_after_s)
 
@@ -548,55 +484,6 @@ class _Turn:
             self.log(f"stopped after {span(self.now - state.began_at)}, exit code {state.exit_code}")
             self.out.append(do.Exit(state.exit_code))
 
-    def send_away(self, worker: Worker, grace_s: float, reason: str, kill_after_s: float = limits.KILL_AFTER_S) -> None:
-        """Have a worker leave: one that serves may finish, one that boots has nothing to finish. Never lengthens its time."""
-        if worker.life is Life.BOOTING:
-            worker.life = Life.LEAVING
-            worker.left_at = self.now
-            worker.deadline = self.now + limits.BOOT_STOP_S
-            self.out.append(do.Order(worker.id, channel.Stop()))
-        else:
-            self.drain(worker, grace_s, reason, kill_after_s)
-
-    def drain(self, worker: Worker, grace_s: float, reason: str, kill_after_s: float = limits.KILL_AFTER_S) -> None:
-        deadline = self.now + grace_s + kill_after_s
-        if worker.life is Life.LEAVING:
-            if worker.deadline <= deadline:
-                return
-        else:
-            worker.life = Life.LEAVING
-            worker.left_at = self.now
-        worker.deadline = deadline
-        self.out.append(do.Order(worker.id, channel.Drain(grace_s, reason, last=self.state.stage is Stage.STOPPING)))
-
-    # -- small steps -----------------------------------------------------------------------------------------------------
-
-    def add_seat(self) -> None:
-        self.state.last_seat += 1
-        self.state.seats.append(Seat(self.state.last_seat))
-
-    def start_nursery(self, generation: int, deaths: int = 0) -> None:
-        self.state.nurseries[generation] = Nursery(generation, self.now + self.state.rules.boot_timeout_s, deaths=deaths)
-        self.out.append(do.StartNursery(generation))
-
-    def begin_roll(self, why: str) -> None:
-        state = self.state
-        state.last_generation += 1
-        state.roll = Roll(state.last_generation, self.now)
-        self.log(
-            f"{why}: reloading {state.rules.app} as generation {state.last_generation}, generation {state.generation} serves meanwhile"
-        )
-        self.start_nursery(state.last_generation)
-
-    def forget(self, worker: Worker) -> None:
-        del self.state.workers[worker.id]
-        self.state.free_slots.add(worker.slot)
-        self.out.append(do.Forget(worker.id, worker.slot))
-
-
-def _workers(count: int) -> str:
-    return "1 worker" if count == 1 else f"{count} workers"
-
 
 def _when(delay_s: float) -> str:
     return "at once" if delay_s <= 0 else f"in {delay_s:g} s"
@@ -605,6 +492,9 @@ def _when(delay_s: float) -> str:
 _HANDLERS: dict[type[on.Event], Callable[[_Turn, Any], None]] = {
     on.Start: _Turn.start,
     on.Signalled: _Turn.signalled,
+    on.Reload: _Turn.reload_wished,
+    on.Scale: _Turn.scale_wished,
+    on.Recycle: _Turn.recycle_wished,
     on.NurseryReady: _Turn.nursery_ready,
     on.NurseryFailed: _Turn.nursery_failed,
     on.NurseryExited: _Turn.nursery_exited,

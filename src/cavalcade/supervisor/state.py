@@ -15,6 +15,7 @@ class Stage(enum.Enum):
     NEW = "new"
     STARTING = "starting"  # until every worker has been ready once: a failure in it is fatal
     SERVING = "serving"
+    DRAIN_DELAY = "draining"  # told to stop: not ready any more for whoever asks, serving as before until `State.stop_at`
     STOPPING = "stopping"
     GONE = "gone"
 
@@ -44,6 +45,7 @@ class Rules:
     preload: bool = False
     boot_timeout_s: float = limits.BOOT_TIMEOUT_S
     graceful_timeout_s: float = limits.GRACEFUL_TIMEOUT_S
+    drain_delay_s: float = 0.0
     slots: int = limits.BOARD_ROWS
     workers_max: int = limits.WORKERS_MAX
 
@@ -106,6 +108,47 @@ class Roll:
     proven: bool = False  # a worker of it has been ready
 
 
+@dataclass(frozen=True)
+class Reloaded:
+    """How the last reload ended. `text` is the line about it, or the cause where it was refused."""
+
+    ok: bool
+    generation: int
+    text: str
+    at: float
+
+
+@dataclass
+class ReloadWish:
+    """Somebody waits for a reload. `generation` is 0 while it has not begun."""
+
+    request: int
+    began_at: float
+    generation: int = 0
+
+
+@dataclass
+class ScaleWish:
+    """Somebody waits until so many workers serve. `added` holds the numbers of the seats that were added for it."""
+
+    request: int
+    began_at: float
+    workers: int
+    added: frozenset[int]
+
+
+@dataclass
+class RecycleWish:
+    """Somebody waits for the successors of these workers."""
+
+    request: int
+    began_at: float
+    worker_ids: frozenset[int]
+
+
+Wish = ReloadWish | ScaleWish | RecycleWish
+
+
 @dataclass
 class State:
     rules: Rules
@@ -121,7 +164,10 @@ class State:
     free_slots: set[int] = field(default_factory=set)
     roll: Roll | None = None
     reload_again: bool = False  # another HUP came while it could not be followed
+    wishes: list[Wish] = field(default_factory=list)  # not answered yet
+    last_reload: Reloaded | None = None
     degraded: bool = False
+    stop_at: float = math.inf  # DRAIN_DELAY: when it ends
     exit_code: int = 0
     stop_signals: int = 0
     last_stop: tuple[int, float] = (0, -math.inf)  # the last signal to stop, and when
@@ -149,6 +195,10 @@ class State:
             if worker.seat is seat and worker.life is life:
                 return worker
         return None
+
+    def all_serve(self) -> bool:
+        """Whether every seat has a serving worker."""
+        return all(self.holder(seat, Life.READY) for seat in self.seats)
 
     def replacing(self) -> bool:
         """Whether a worker boots to take over from another that still serves. One at a time is allowed to."""

@@ -56,12 +56,17 @@ class Drain(msgspec.Struct, tag="drain"):
     last: bool = False
 
 
+class AnnounceStop(msgspec.Struct, tag="announce_stop"):
+    """The server will stop soon (`drain_delay`): serve on, but let every response say `Connection: close`, so that clients move on
+    before they have to."""
+
+
 class Stop(msgspec.Struct, tag="stop"):
     """Leave at once: cancel what is in flight, run lifespan shutdown in its reserved slice, exit."""
 
 
 Report = Ready | BootFailed | Retire | Drained
-Order = Drain | Stop
+Order = Drain | AnnounceStop | Stop
 
 _encode = msgspec.json.Encoder().encode
 _report_decoder: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)

@@ -34,6 +34,7 @@ async def finish_requests(context: ConnectionContext, seconds: float, hurry: asy
     deadline = began + seconds
     notice_at = began + seconds * limits.DRAIN_NOTICE
     context.draining = True
+    context.closes = context.closes or context.handover is None
     context.serving.draining.set()
     for connection in tuple(context.connections):
         connection.drain()

@@ -185,6 +185,9 @@ class Worker:
         if isinstance(order, channel.Drain):
             self._last = order.last
             self._leave(order.grace_s)
+        elif isinstance(order, channel.AnnounceStop):
+            if self._server is not None:
+                self._server.announce_stop()
         else:
             self._leave(0.0)
             if self._server is not None:

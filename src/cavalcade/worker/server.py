@@ -184,6 +184,11 @@ class Server:
             return None
         return HandOver(asyncio.get_running_loop(), place.give, place.siblings)
 
+    def announce_stop(self) -> None:
+        """Serve on, but let every response from now on say `Connection: close`: clients move on before they have to."""
+        if self._context is not None:
+            self._context.closes = True
+
     def hurry(self) -> None:
         """Cancel what is still in flight instead of waiting for it."""
         self._hurry.set()
