@@ -59,12 +59,18 @@ PEERS: dict[str, Command] = {
     "hypercorn": lambda python, app, port: [
         *(python, "-m", "hypercorn", app, "-w", "1", "-k", "uvloop", "-b", f"127.0.0.1:{port}", "--log-level", "warning"),
     ],
-    "fastpysgi": lambda python, app, port: [python, "-m", "fastpysgi", app, "--host", "127.0.0.1", "--port", str(port)],
+    "fastpysgi": lambda python, app, port: [
+        *(python, "-c", "from fastpysgi import run_from_cli; run_from_cli()", app, "--host", "127.0.0.1", "--port", str(port)),
+    ],
 }
 
 
 def cavalcade(python: str, app: str, port: int) -> list[str]:
     return [python, "-m", "cavalcade", app, "--bind", f"127.0.0.1:{port}", "--workers", "1", "--loop", "uvloop", "--no-access-log"]
+
+
+class Unmeasurable(Exception):
+    """A server did not answer, or answered wrongly."""
 
 
 @dataclass
@@ -96,7 +102,14 @@ def main() -> int:
     for app in options.apps:
         for number in range(1, options.rounds + 1):
             for contender in contenders:
-                sample = measure(contender, APPS[app], wrk, options)
+                if contender.name not in results[app]:
+                    continue
+                try:
+                    sample = measure(contender, APPS[app], wrk, options)
+                except Unmeasurable as error:
+                    print(f"bench: {contender.name} is left out of {app}: {error}", file=sys.stderr)
+                    del results[app][contender.name]
+                    continue
                 results[app][contender.name].append(sample)
                 print(
                     f"{app:8} round {number}/{options.rounds}  {contender.name:22} "
@@ -172,15 +185,17 @@ def measure(contender: Contender, app: str, wrk: str, options: argparse.Namespac
         start_new_session=True,
     )
     try:
-        wait_ready(server, contender, url)
+        wait_ready(server, url)
         drive = ["taskset", "-c", str(client_cpu), wrk, "-t1", f"-c{options.connections}", "--latency"]
         subprocess.run([*drive, f"-d{WARM_UP_S}s", url], check=True, capture_output=True)
         before = cpu_s(server.pid)
         done = subprocess.run([*drive, f"-d{options.seconds}s", url], check=True, capture_output=True, text=True)
         used = cpu_s(server.pid) - before
+    except subprocess.CalledProcessError as error:
+        raise Unmeasurable(f"wrk failed, {(error.stderr or error.stdout)!r}; the server's exit code: {server.poll()}") from error
     finally:
         stop(server)
-    return read_wrk(done.stdout, used, contender)
+    return read_wrk(done.stdout, used)
 
 
 def cores() -> tuple[int, int]:
@@ -191,7 +206,7 @@ def cores() -> tuple[int, int]:
     return usable[0], usable[1]
 
 
-def wait_ready(server: subprocess.Popen[bytes], contender: Contender, url: str) -> None:
+def wait_ready(server: subprocess.Popen[bytes], url: str) -> None:
     deadline = time.monotonic() + BOOT_S
     while time.monotonic() < deadline and server.poll() is None:
         try:
@@ -202,7 +217,7 @@ def wait_ready(server: subprocess.Popen[bytes], contender: Contender, url: str) 
             time.sleep(0.05)
     server.kill()
     assert server.stderr is not None
-    raise SystemExit(f"bench: {contender.name} did not answer on {url}\n{server.stderr.read().decode(errors='replace')}")
+    raise Unmeasurable(f"no answer on {url}\n{server.stderr.read().decode(errors='replace')}")
 
 
 def cpu_s(root: int) -> float:
@@ -238,9 +253,9 @@ def stop(server: subprocess.Popen[bytes]) -> None:
 UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
-def read_wrk(text: str, used_s: float, contender: Contender) -> Sample:
+def read_wrk(text: str, used_s: float) -> Sample:
     if trouble := re.search(r"(Non-2xx or 3xx responses: \d+|Socket errors: .*)", text):
-        raise SystemExit(f"bench: {contender.name}: {trouble[0]}")
+        raise Unmeasurable(trouble[0])
     requests = int(find(r"(\d+) requests in", text)[1])
 
     def latency(percent: int) -> float:
@@ -267,7 +282,7 @@ def summarise(results: dict[str, dict[str, list[Sample]]], options: argparse.Nam
         summary[app] = {}
         for name, samples in by_name.items():
             # Round by round, because the machine's speed differs more between rounds than the servers do within one.
-            ratios = [sample.cpu_us / other.cpu_us for sample, other in zip(samples, base, strict=True)] if base else []
+            ratios = [sample.cpu_us / other.cpu_us for sample, other in zip(samples, base or [], strict=bool(base))]
             summary[app][name] = {
                 "requests_per_s": statistics.median(sample.requests_per_s for sample in samples),
                 "cpu_us_per_request": statistics.median(sample.cpu_us for sample in samples),
@@ -324,6 +339,9 @@ def check(report: dict[str, object], required: list[str]) -> int:
     failed = 0
     for text in required:
         app, _, limit = text.partition("=")
+        if not any(name.startswith("cavalcade") and row["cpu_ratio_to_uvicorn"] is not None for name, row in summary.get(app, {}).items()):
+            print(f"bench: nothing was measured for --require {text}", file=sys.stderr)
+            failed = 1
         for name, row in summary.get(app, {}).items():
             ratio = row["cpu_ratio_to_uvicorn"]
             if name.startswith("cavalcade") and ratio is not None and ratio > float(limit):
