@@ -15,13 +15,13 @@ cdef class Exchange:
     cdef public bint gone, ended, noticed, body_ended, end_told
     cdef public list chunks
     cdef public Py_ssize_t buffered
-    cdef public object news, task
+    cdef public list news
+    cdef public object task
     cdef object __weakref__
 
     cpdef begin(self)
     cpdef receive(self)
     cpdef send(self, message)
-    cpdef bint has_news(self)
     cpdef dict take_news(self)
     cpdef wake(self)
     cpdef bint is_complete(self)

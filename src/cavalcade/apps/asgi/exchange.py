@@ -66,7 +66,7 @@ class Exchange:
         self.end_told = False  # the app has received more_body=False
         self.chunks: list[bytes] = []
         self.buffered = 0
-        self.news: asyncio.Future[None] | None = None
+        self.news: list[asyncio.Future[None]] | None = None  # of those who wait in `receive`
         self.task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -85,9 +85,7 @@ class Exchange:
 
     def receive(self) -> Any:
         """ASGI `receive`: http.request with a piece of the body, or http.disconnect when the client is gone or answered."""
-        if self.has_news():
-            return waits.ready(self.take_news())
-        self.stream.want_body()
+        # Nothing is taken before it is awaited: a `receive()` that is cancelled before its first step loses no message.
         return waits.next_message(self)
 
     def send(self, message: Any) -> Any:
@@ -123,40 +121,47 @@ class Exchange:
             self.wake()
         return DONE
 
-    def has_news(self) -> bool:
-        return bool(self.chunks) or self.gone or (self.body_ended and not self.end_told) or self.sent == COMPLETE or self.noticed
-
-    def take_news(self) -> dict[str, Any]:
-        """The next message for the app; only when `has_news()`."""
+    def take_news(self) -> dict[str, Any] | None:
+        """The next message for the app, if there is one."""
+        if self.sent == COMPLETE:
+            return {"type": "http.disconnect"}
         chunks = self.chunks
-        if self.sent == COMPLETE or (self.gone and not chunks and not self.body_ended) or (self.gone and self.end_told):
-            return {"type": "http.disconnect"}
-        if self.noticed and not chunks and (self.end_told or not self.body_ended):
-            return {"type": "http.disconnect"}
-        if not chunks:
+        if chunks:
+            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            self.chunks = []
+            self.buffered = 0
+            if self.body_ended:
+                self.end_told = True
+                return {"type": "http.request", "body": body, "more_body": False}
+            self.stream.want_body()
+            return {"type": "http.request", "body": body, "more_body": True}
+        if self.body_ended and not self.end_told:
             self.end_told = True
             return {"type": "http.request", "body": b"", "more_body": False}
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self.chunks = []
-        self.buffered = 0
-        if self.body_ended:
-            self.end_told = True
-        else:
-            self.stream.want_body()
-        return {"type": "http.request", "body": body, "more_body": not self.body_ended}
+        if self.gone or self.noticed:
+            return {"type": "http.disconnect"}
+        return None
 
     def wait_news(self) -> asyncio.Future[None]:
-        # Two tasks of one app may both be in receive(); they share the Future, and look again when it is done.
-        if self.news is None or self.news.done():
-            self.news = self.serving.loop.create_future()
-        return self.news
+        """Done when it is worth while to look again. One Future for each who waits: one that several tasks of an app await would be
+        cancelled for all of them when one is."""
+        if not self.body_ended:
+            self.stream.want_body()
+        waiter: asyncio.Future[None] = self.serving.loop.create_future()
+        if self.news is None:
+            self.news = [waiter]
+        else:
+            self.news = [other for other in self.news if not other.done()]
+            self.news.append(waiter)
+        return waiter
 
     def wake(self) -> None:
-        news = self.news
-        if news is not None:
+        waiters = self.news
+        if waiters is not None:
             self.news = None
-            if not news.done():
-                news.set_result(None)
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     def is_complete(self) -> bool:
         """Has the app sent its whole response?"""
@@ -202,36 +207,46 @@ class Exchange:
 
     def app_returned(self) -> None:
         self.finish()
-        if self.sent == COMPLETE or self.gone:
+        if self.sent == COMPLETE:
             return
-        if self.noticed:
+        if self.gone:
+            pass
+        elif self.noticed:
             self.stream.cut()
-            return
-        if self.sent == BODY:
-            what = "the app returned in the middle of its response body (more_body was still true)"
-        elif self.sent == STARTED:
-            what = "the app returned after http.response.start without a body"
         else:
-            what = "the app returned without sending a response"
-        log.error("%s: %s", self.request_line(), what)
-        self.stream.fail(500, "Internal Server Error")
+            if self.sent == BODY:
+                what = "the app returned in the middle of its response body (more_body was still true)"
+            elif self.sent == STARTED:
+                what = "the app returned after http.response.start without a body"
+            else:
+                what = "the app returned without sending a response"
+            log.error("%s: %s", self.request_line(), what)
+            self.stream.fail(500, "Internal Server Error")
+        self.let_go()
 
     def app_raised(self, error: BaseException) -> None:
         self.finish()
-        if self.gone and isinstance(error, OSError | asyncio.CancelledError):
-            return  # it was told that the client is gone, and left
-        if isinstance(error, asyncio.CancelledError):
-            if self.noticed:
-                self.stream.cut()
-            elif self.sent != COMPLETE:
-                log.warning("%s: cancelled before the response was complete", self.request_line())
-                self.stream.fail(503, "Service Unavailable")
-            return
-        if self.sent == COMPLETE:
-            log.error("%s: the app failed after its response was complete", self.request_line(), exc_info=error)
-            return
-        log.error("%s: the app failed", self.request_line(), exc_info=error)
-        self.stream.fail(500, "Internal Server Error")
+        cancelled = isinstance(error, asyncio.CancelledError)
+        if self.gone and (cancelled or waits.is_disconnect(error)):
+            pass  # it was told that the client is gone, and left
+        elif self.sent == COMPLETE:
+            if not cancelled:
+                log.error("%s: the app failed after its response was complete", self.request_line(), exc_info=error)
+        elif not cancelled:
+            log.error("%s: the app failed", self.request_line(), exc_info=error)
+            self.stream.fail(500, "Internal Server Error")
+        elif self.noticed:
+            self.stream.cut()
+        else:
+            log.warning("%s: cancelled before the response was complete", self.request_line())
+            self.stream.fail(503, "Service Unavailable")
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Tasks that the app has left behind may still hold `send`: nothing of theirs may reach the wire, where another request is
+        being answered by now."""
+        self.sent = COMPLETE
+        self.wake()
 
     def complain_short(self, sent: int, length: int) -> None:
         """The response was shorter than its Content-Length; the client will see a reset."""
@@ -239,7 +254,10 @@ class Exchange:
 
     def request_line(self) -> str:
         """The request as the log shows it, safe to print."""
-        scope = self.scope
-        query = scope["query_string"]
-        target = scope["raw_path"] + (b"?" + query if query else b"")
-        return f"{scope['method']} {target.decode('ascii', 'backslashreplace')[:512]}"
+        scope = self.scope  # the app has had it in its hands
+        try:
+            query = scope["query_string"]
+            target = scope["raw_path"] + (b"?" + query if query else b"")
+            return f"{scope['method']} {target.decode('ascii', 'backslashreplace')[:512]}"
+        except (KeyError, TypeError, AttributeError):
+            return "a request whose scope the app has changed"

@@ -16,6 +16,15 @@ class ClientDisconnected(CavalcadeError, OSError):
     """The client is gone; raised by `send` after that (ASGI HTTP spec 2.4, `send` after disconnect)."""
 
 
+def is_disconnect(error: BaseException) -> bool:
+    """Is this our own `ClientDisconnected`, or what frameworks make of it and of http.disconnect?"""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_disconnect(inner) for inner in error.exceptions)
+    if isinstance(error, ClientDisconnected) or type(error).__name__ == "ClientDisconnect":  # the name is Starlette's
+        return True
+    return error.__cause__ is not None and is_disconnect(error.__cause__)
+
+
 async def run(exchange: Exchange) -> None:
     """The task of one request."""
     try:
@@ -26,16 +35,13 @@ async def run(exchange: Exchange) -> None:
         exchange.app_returned()
 
 
-async def ready(message: dict[str, Any]) -> dict[str, Any]:
-    """`receive()` when there is something to receive."""
-    return message
-
-
 async def next_message(exchange: Exchange) -> dict[str, Any]:
-    """`receive()` when there is nothing yet."""
-    while not exchange.has_news():
+    """`receive()`."""
+    message = exchange.take_news()
+    while message is None:
         await exchange.wait_news()
-    return exchange.take_news()
+        message = exchange.take_news()
+    return message
 
 
 async def writable(exchange: Exchange) -> None:
