@@ -85,6 +85,13 @@ class Settings:
     name: str = option("", "Name in process titles; the app's name by default.", "workers", short="-n", aliases=("proc_name",))
     pid: str = option("", "Write the supervisor's process id to this file.", "workers", short="-p", aliases=("pidfile",), metavar="FILE")
 
+    control: str = option(
+        "auto",
+        "Unix socket for `cavalcade status`, `reload`, `scale`: a path, off, or auto for one of its own in the runtime directory.",
+        "workers",
+        metavar="PATH|auto|off",
+    )
+
     # -- timeouts
     keep_alive: Seconds = option(
         limits.KEEP_ALIVE_S, "Close an idle connection after this long.", "timeouts", aliases=("timeout_keep_alive",), minimum=0
@@ -106,6 +113,12 @@ class Settings:
         "How long a stopping worker may finish its requests, lifespan shutdown included.",
         "timeouts",
         aliases=("timeout_graceful_shutdown",),
+        minimum=0,
+    )
+    drain_delay: Seconds = option(
+        0.0,
+        "After SIGTERM, go on serving this long, not ready any more, before the stop: time for load balancers to notice.",
+        "timeouts",
         minimum=0,
     )
 

@@ -50,6 +50,11 @@ class Recycle:
 
 
 @dataclass(frozen=True)
+class Stop:
+    """Somebody wishes for the end, as by SIGTERM; but asked for again it is the same wish, not an order to hurry."""
+
+
+@dataclass(frozen=True)
 class NurseryReady:
     """The nursery of a generation can fork; with `preload` it has imported the app in `import_s` seconds."""
 
@@ -123,6 +128,7 @@ Event = (
     | Reload
     | Scale
     | Recycle
+    | Stop
     | NurseryReady
     | NurseryFailed
     | NurseryExited

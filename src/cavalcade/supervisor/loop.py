@@ -31,10 +31,12 @@ from cavalcade.net.sockets import Listener
 from cavalcade.observe import deaths, logs
 from cavalcade.supervisor import commands as do
 from cavalcade.supervisor import events as on
-from cavalcade.supervisor import policy, signals
+from cavalcade.supervisor import policy, signals, status
 from cavalcade.supervisor.children import Link, NurseryChild, WorkerChild, fork_line, order_line, spawn_nursery
+from cavalcade.supervisor.control import Control
 from cavalcade.supervisor.pidfile import PidFile
 from cavalcade.supervisor.state import Rules, State
+from cavalcade.supervisor.status import Status
 from cavalcade.worker import channel
 from cavalcade.worker import nursery_channel as say
 
@@ -75,6 +77,7 @@ def _supervise(settings: Settings, listeners: list[Listener], notes: Sequence[st
         preload=settings.preload,
         boot_timeout_s=settings.boot_timeout,
         graceful_timeout_s=settings.graceful_timeout,
+        drain_delay_s=settings.drain_delay,
     )
     log.info("%s", _start_line(settings, rules.workers))
     for note in notes:
@@ -120,14 +123,14 @@ class Supervisor:
         self._nurseries: dict[int, NurseryChild] = {}
         self._workers: dict[int, WorkerChild] = {}
         self._done: asyncio.Future[int] = loop.create_future()
+        self._control = Control(settings, os.environ, self._post, self._take_status)
 
     def run(self) -> int:
         """Supervise until the end. Returns the exit code."""
         signals.adopt_orphans(True)
         signals.listen(self._loop, self._on_signal, self._on_child)
         try:
-            self._post(on.Start())
-            return self._loop.run_until_complete(self._done)
+            return self._loop.run_until_complete(self._live())
         finally:
             # Where it ends otherwise than by the policy's own exit, closing our ends is what makes every child leave.
             for worker in self._workers.values():
@@ -136,6 +139,18 @@ class Supervisor:
                 nursery.close()
             signals.silence(self._loop)
             signals.adopt_orphans(False)
+
+    async def _live(self) -> int:
+        await self._control.start()
+        try:
+            self._post(on.Start())
+            return await self._done
+        finally:
+            await self._control.stop()
+
+    def _take_status(self) -> Status:
+        urls = [listener.url for listener in self._listeners]
+        return status.take(self._settings, self._state, self._board, urls, self._loop.time())
 
     # -- the queue -------------------------------------------------------------------------------------------------------
 
@@ -191,6 +206,8 @@ class Supervisor:
                 self._forget(command)
             case do.Serving():
                 self._serving(command)
+            case do.Answer():
+                self._control.answer(command)
             case do.Exit():
                 if not self._done.done():
                     self._done.set_result(command.code)

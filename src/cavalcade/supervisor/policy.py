@@ -28,7 +28,7 @@ from cavalcade.supervisor.commands import Level
 from cavalcade.supervisor.moves import Failure, count_workers
 from cavalcade.supervisor.spans import span
 from cavalcade.supervisor.state import Life, Nursery, NurseryLife, Seat, Stage, State, Worker, backoff_s
-from cavalcade.supervisor.wishes import ASKED, Wishes
+from cavalcade.supervisor.wishes import ASKED, WHO, Wishes
 from cavalcade.worker import channel
 
 SEE_ALONE = "Run `cavalcade check` in the same directory to see it alone."
@@ -255,14 +255,8 @@ class _Turn(Wishes):
         state.last_stop = (signum, self.now)
         state.stop_signals += 1
         if state.stop_signals == 1:
-            if state.stage is Stage.STOPPING:  # a start that failed stops already
-                return
-            if signum is Signals.SIGTERM and state.stage is Stage.SERVING and state.rules.drain_delay_s:
-                self.begin_drain_delay()
-                return
-            count = len(state.in_life(Life.READY))
-            self.log(f"{signum.name}: stopping, {count_workers(count)} may finish within {grace_s:g} s; once more to force it")
-            self.begin_stop(0, grace_s)
+            if state.stage is not Stage.STOPPING:  # a start that failed stops already
+                self.first_stop(signum.name, grace_s, signum is Signals.SIGTERM)
         elif state.stage is Stage.DRAIN_DELAY:
             state.stop_signals = 1
             self.log(f"{signum.name}: drain delay cut short, stopping; workers may finish within {grace_s:g} s, once more to force it")
@@ -278,6 +272,22 @@ class _Turn(Wishes):
             self.warn(f"{signum.name} again: killing {count_workers(len(state.workers))}")
             for worker in state.workers.values():
                 worker.deadline = self.now
+
+    def stop_wished(self, _: on.Stop) -> None:
+        state = self.state
+        if state.stage not in (Stage.DRAIN_DELAY, Stage.STOPPING):
+            state.stop_signals += 1  # a signal after this is the second
+            self.first_stop(WHO, state.rules.graceful_timeout_s, True)
+
+    def first_stop(self, who: str, grace_s: float, may_delay: bool) -> None:
+        state = self.state
+        if may_delay and state.rules.drain_delay_s and state.stage is Stage.SERVING:
+            self.begin_drain_delay(who)
+        else:
+            count = len(state.in_life(Life.READY))
+            again = "SIGTERM" if who == WHO else "once more"
+            self.log(f"{who}: stopping, {count_workers(count)} may finish within {grace_s:g} s; {again} to force it")
+            self.begin_stop(0, grace_s)
 
     # == failures ========================================================================================================
 
@@ -452,12 +462,12 @@ class _Turn(Wishes):
 
     # -- stopping --------------------------------------------------------------------------------------------------------
 
-    def begin_drain_delay(self) -> None:
+    def begin_drain_delay(self, who: str) -> None:
         """Not ready any more for whoever asks; but those who have not asked yet still send us clients, and are served."""
         state = self.state
         state.stage = Stage.DRAIN_DELAY
         state.stop_at = self.now + state.rules.drain_delay_s
-        self.log(f"SIGTERM: draining, still serving for {state.rules.drain_delay_s:g} s (drain_delay); once more to stop now")
+        self.log(f"{who}: draining, still serving for {state.rules.drain_delay_s:g} s (drain_delay); SIGTERM to stop now")
         for worker in state.in_life(Life.BOOTING):
             if worker.generation != state.generation:
                 self.send_away(worker, 0.0, "the server stops")
@@ -495,6 +505,7 @@ _HANDLERS: dict[type[on.Event], Callable[[_Turn, Any], None]] = {
     on.Reload: _Turn.reload_wished,
     on.Scale: _Turn.scale_wished,
     on.Recycle: _Turn.recycle_wished,
+    on.Stop: _Turn.stop_wished,
     on.NurseryReady: _Turn.nursery_ready,
     on.NurseryFailed: _Turn.nursery_failed,
     on.NurseryExited: _Turn.nursery_exited,

@@ -1,0 +1,112 @@
+"""How a server is, for whoever asks: `cavalcade status`, and later whatever else shows it. Taken from what the policy remembers and
+from the board, which the workers write themselves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import msgspec
+
+from cavalcade import build
+from cavalcade.board import layout
+from cavalcade.board.view import Board
+from cavalcade.config.options import Settings
+from cavalcade.supervisor.state import Life, Stage, State, Worker
+
+PHASES = {Life.BOOTING: "booting", Life.READY: "ready", Life.LEAVING: "draining"}
+
+
+class WorkerStatus(msgspec.Struct):
+    """One worker. `phase` is booting, ready or draining; `retiring` says why a ready one is about to be replaced, or is ""."""
+
+    id: int
+    pid: int
+    generation: int
+    phase: str
+    age_s: float
+    requests: int
+    in_flight: int
+    connections: int
+    retiring: str = ""
+
+
+class ReloadStatus(msgspec.Struct):
+    """How the last reload ended. `text` is its line in the log, or the cause where it was refused."""
+
+    ok: bool
+    generation: int
+    text: str
+    ago_s: float
+
+
+class Status(msgspec.Struct):
+    """One server. `ready` is what a load balancer should be told; `stage` is new, starting, serving, draining (`drain_delay`: it still
+    serves), stopping or gone. `workers_wanted` is the target, `workers_ready` how many accept connections now. `totals` count since
+    the start, workers that are gone included."""
+
+    version: str
+    build: str
+    app: str
+    name: str
+    pid: int
+    uptime_s: float
+    listeners: list[str]
+    stage: str
+    ready: bool
+    degraded: bool
+    generation: int
+    reloading: int  # the generation that is on its way, or 0
+    last_reload: ReloadStatus | None
+    workers_wanted: int
+    workers_ready: int
+    workers: list[WorkerStatus]
+    connections: int
+    in_flight: int
+    totals: dict[str, int]
+
+
+def take(settings: Settings, state: State, board: Board, listeners: Sequence[str], now: float) -> Status:
+    """The status at `now`, on the policy's clock."""
+    workers = [_worker(worker, board, now) for worker in sorted(state.workers.values(), key=lambda worker: worker.id)]
+    serving = [seat for seat in state.seats if state.holder(seat, Life.READY)]
+    last = state.last_reload
+    return Status(
+        version=build.VERSION,
+        build=build.kind(),
+        app=settings.app,
+        name=settings.name or settings.app,
+        pid=os.getpid(),
+        uptime_s=round(now - state.began_at, 3) if state.began_at else 0.0,
+        listeners=list(listeners),
+        stage=state.stage.value,
+        ready=state.stage is Stage.SERVING and bool(serving),
+        degraded=state.degraded,
+        generation=state.generation,
+        reloading=state.roll.generation if state.roll else 0,
+        last_reload=ReloadStatus(last.ok, last.generation, last.text, round(now - last.at, 3)) if last else None,
+        workers_wanted=state.target,
+        workers_ready=len(serving),
+        workers=workers,
+        connections=sum(worker.connections for worker in workers),
+        in_flight=sum(worker.in_flight for worker in workers),
+        totals=board.totals(),
+    )
+
+
+def _worker(worker: Worker, board: Board, now: float) -> WorkerStatus:
+    row = board.row(worker.slot)
+    # Until the new owner of a slot has written its number there, the row may be anything.
+    mine = row.get(layout.WORKER_ID) == worker.id
+    requests, in_flight, connections = (row.get(word) if mine else 0 for word in (layout.REQUESTS, layout.IN_FLIGHT, layout.CONNECTIONS))
+    return WorkerStatus(
+        id=worker.id,
+        pid=worker.pid,
+        generation=worker.generation,
+        phase=PHASES[worker.life],
+        age_s=round(now - worker.forked_at, 3),
+        requests=requests,
+        in_flight=in_flight,
+        connections=connections,
+        retiring=worker.retiring if worker.life is not Life.LEAVING else "",
+    )
