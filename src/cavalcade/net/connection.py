@@ -64,6 +64,7 @@ class ConnectionContext:
         self.now = time.monotonic()
         self.draining = False
         self.closes = False  # every response says `Connection: close`: the server stops, or there is nobody to hand over to
+        self.last_call = False  # we drain and cannot hand over: an idle connection stays for a moment, its next request may be on its way
         self.handover: HandOver | None = None  # there while draining, if siblings may take our idle connections
         self.keep_alive_s = settings.keep_alive
         self.head_s = settings.head_timeout
@@ -623,7 +624,7 @@ class Connection:
         handover = self.context.handover
         if handover is not None:
             handover.offer(self)
-        else:
+        elif not self.context.last_call:
             self.close_idle()
 
     def is_idle(self) -> bool:

@@ -2,6 +2,9 @@
 
 The order is: accept no more; idle connections move to siblings, busy ones after their response; responses that stream are told
 after a while; at the deadline what is left is cancelled; lifespan shutdown runs in a slice of the grace that is kept for it.
+
+Where there are no siblings, because the whole server stops, idle connections are not closed at once: a client that is about to
+send, or has just connected, would lose that request. For a moment they are still answered, with `Connection: close`.
 """
 
 from __future__ import annotations
@@ -34,7 +37,9 @@ async def finish_requests(context: ConnectionContext, seconds: float, hurry: asy
     deadline = began + seconds
     notice_at = began + seconds * limits.DRAIN_NOTICE
     context.draining = True
-    context.closes = context.closes or context.handover is None
+    context.last_call = context.handover is None
+    context.closes = context.closes or context.last_call
+    last_call_over_at = began + min(limits.LAST_CALL_S, seconds * limits.LAST_CALL) if context.last_call else deadline
     context.serving.draining.set()
     for connection in tuple(context.connections):
         connection.drain()
@@ -46,11 +51,16 @@ async def finish_requests(context: ConnectionContext, seconds: float, hurry: asy
                 if not context.load:
                     return []
                 waits.add(context.wait_connection_closed())
+            if now >= last_call_over_at:
+                last_call_over_at = deadline
+                context.last_call = False
+                for connection in tuple(context.connections):
+                    connection.drain()
             if now >= notice_at:
                 notice_at = deadline
                 for exchange in tuple(context.serving.running):
                     exchange.notice()
-            timeout = min(notice_at, deadline) - now
+            timeout = min(last_call_over_at, notice_at, deadline) - now
             await asyncio.wait({*waits, hurried}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         return await _cancel(context)
     finally:

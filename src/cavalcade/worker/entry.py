@@ -171,6 +171,7 @@ class Worker:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             if not self._leaving.is_set():
                 log.warning("worker %d: the supervisor is gone; draining", self._post.worker_id)
+                self._last = True  # all siblings leave as well: there is nobody to hand over to
             self._leave(self._grace)
             return
         for line in self._lines.feed(data):
