@@ -102,7 +102,7 @@ class Nursery:
             except CavalcadeError as error:
                 self._report(say.CannotImport(error.cause, error.fix, error.trace))
                 return CANNOT_IMPORT
-            for note in self._app.notes:
+            for note in self._app.notes if self._setup.generation == 1 else ():
                 log.info("%s", note)
         self._listen_for_signals()  # after the import: the app may have installed its own
         gc.collect()

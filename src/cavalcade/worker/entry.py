@@ -115,7 +115,7 @@ class Worker:
             loaded = post.app or loader.load(post.settings)
         except StartupError as error:
             return self._boot_failed(error)
-        if post.app is None and post.slot == 0:
+        if post.app is None and post.worker_id == 1:
             for note in loaded.notes:  # the same in every worker, so the first one says it
                 log.info("%s", note)
         imported = time.monotonic()

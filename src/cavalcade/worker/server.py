@@ -108,8 +108,7 @@ class Server:
 
     async def boot(self) -> None:
         """Import the app if need be and run its lifespan startup. Raises `StartupError`."""
-        if isinstance(self.app, str):
-            self.app = loader.load(self.settings).app
+        self.app = loader.load(self.settings).app if isinstance(self.app, str) else loader.usable(self.app, "the app").app
         settings = self.settings
         loop = asyncio.get_running_loop()
         self._lifespan = Lifespan(self.app, settings.lifespan, whole_traces=settings.traceback)
