@@ -40,7 +40,7 @@ FORBIDDEN = {
     "supervisor.policy": {"asyncio", "socket", "ssl", "time", "os", "subprocess", "threading", "psutil"},
 }
 
-FILE_LINES = 650  # "about 600"
+FILE_LINES = 660  # "about 600"
 FUNCTION_LINES = 60
 
 
