@@ -652,7 +652,7 @@ def test_without_a_free_slot_a_fork_waits_for_one() -> None:
 def test_term_drains_all_and_exits_with_0() -> None:
     world = World(2).up()
     world.signal(TERM)
-    assert [process.order for process in world.workers.values()] == [channel.Drain(GRACE_S, "the server stops")] * 2
+    assert [process.order for process in world.workers.values()] == [channel.Drain(GRACE_S, "the server stops", last=True)] * 2
     assert world.nurseries == {1: "quitting"}
     world.roll()
     assert world.exit == 0
@@ -662,7 +662,7 @@ def test_term_drains_all_and_exits_with_0() -> None:
 def test_int_and_quit_do_the_same_with_a_short_grace(signum: Signals) -> None:
     world = World(1).up()
     world.signal(signum)
-    assert world.workers[1].order == channel.Drain(limits.INTERRUPT_GRACE_S, "the server stops")
+    assert world.workers[1].order == channel.Drain(limits.INTERRUPT_GRACE_S, "the server stops", last=True)
 
 
 def test_a_worker_that_will_not_go_is_killed_and_the_stop_was_not_clean() -> None:
@@ -695,7 +695,7 @@ def test_the_same_signal_twice_within_a_blink_is_one_press_of_a_key() -> None:
     world.signal(INT)
     world.now += 0.05
     world.signal(INT)
-    assert world.workers[1].order == channel.Drain(limits.INTERRUPT_GRACE_S, "the server stops")
+    assert world.workers[1].order == channel.Drain(limits.INTERRUPT_GRACE_S, "the server stops", last=True)
 
 
 def test_a_term_before_anything_is_ready_is_a_clean_stop() -> None:
@@ -736,7 +736,7 @@ def test_a_stop_shortens_the_time_of_a_worker_that_a_reload_drains() -> None:
     world.ready(2)
     assert world.workers[1].order == channel.Drain(GRACE_S, "replaced")
     world.signal(INT)
-    assert world.workers[1].order == channel.Drain(limits.INTERRUPT_GRACE_S, "the server stops")
+    assert world.workers[1].order == channel.Drain(limits.INTERRUPT_GRACE_S, "the server stops", last=True)
 
 
 def test_a_nursery_that_does_not_quit_is_killed() -> None:
