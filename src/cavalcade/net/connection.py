@@ -181,9 +181,7 @@ class Connection:
     def eof_received(self) -> bool:
         """The client has left, or says that it will send nothing more, which looks the same. What was written still goes out."""
         self.engine.close()
-        self.continue_due = False
-        if self.exchange is not None:
-            self.exchange.disconnect()
+        self.abandon()
         self.await_flush()
         return False  # the transport closes
 
@@ -194,13 +192,17 @@ class Connection:
         self.engine.close()
         self.deadline = 0.0
         self.write_deadline = 0.0
+        self.write_paused = False
+        self.abandon()
+
+    def abandon(self) -> None:
+        """The client is gone, or as good as gone: whoever waits for it is told, and the request is over."""
         exchange = self.exchange
         if exchange is not None:
             status = self.engine.response_status if self.head_is_out() else CLIENT_CLOSED
             self.exchange = None
             exchange.disconnect()
             self.account(status)
-        self.write_paused = False
         self.wake_writers()
 
     def pause_writing(self) -> None:
@@ -364,6 +366,9 @@ class Connection:
 
     def cut(self) -> None:
         """End a response that will not be completed, because we leave: what was sent goes out, the missing end tells the rest."""
+        if not self.head_is_out():
+            self.fail(503, "Service Unavailable")
+            return
         self.exchange = None
         self.account(self.engine.response_status)
         self.close()
@@ -502,8 +507,7 @@ class Connection:
         """End so that the client can tell that something is missing."""
         self.engine.close()
         self.deadline = 0.0
-        if self.exchange is not None:
-            self.exchange.disconnect()
+        self.abandon()
         transport = self.transport
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
