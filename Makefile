@@ -3,6 +3,8 @@
 #   make demo     serve the FastAPI example with two workers, and say what to try
 #   make test     lint, types and the whole test suite
 #   make bench    measure against uvicorn (needs wrk)
+#   make faults   reload, recycle, break, scale, kill and stop a server under traffic, and count the lost requests: none
+#   make faults-peers   the same for gunicorn + uvicorn-worker, uvicorn, granian and hypercorn, where they offer it
 #   make format   format the source
 
 # The first Python that is new enough; `make PYTHON=... test` takes another.
@@ -11,6 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PORT ?= 8000
 VENV ?= .venv
 COMPILED ?= .venv-compiled
+PEERS ?= .venv-peers
 BIN = $(VENV)/bin
 PIP = python -m pip install --quiet --quiet --disable-pip-version-check
 SOURCES := $(shell find src -name '*.py' -o -name '*.pxd' -o -name 'py.typed')
@@ -18,7 +21,7 @@ SOURCES := $(shell find src -name '*.py' -o -name '*.pxd' -o -name 'py.typed')
 # `make PORT=9000 demo` is for this file; the server itself would read PORT too.
 unexport PORT
 
-.PHONY: demo test test-compiled lint types pytest bench format docs clean
+.PHONY: demo test test-compiled lint types pytest bench faults faults-peers format docs clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.installed
@@ -45,6 +48,12 @@ bench: $(VENV)/.installed $(COMPILED)/.installed
 	@CAVALCADE_PURE=1 $(BIN)/$(PIP) --editable '.[dev,bench]'
 	$(BIN)/python bench/run.py --cavalcade $(BIN)/python --cavalcade $(COMPILED)/bin/python $(BENCH_ARGS)
 
+faults: $(VENV)/.installed
+	@$(BIN)/python bench/faults $(FAULTS_ARGS)
+
+faults-peers: $(VENV)/.installed $(PEERS)/.installed
+	@$(BIN)/python bench/faults --peers $(PEERS)/bin/python $(FAULTS_ARGS)
+
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -70,7 +79,15 @@ $(COMPILED)/.installed: pyproject.toml setup.py $(SOURCES)
 	@$(COMPILED)/bin/cavalcade --version
 	@touch $@
 
+# The servers that ours is compared with, each as it comes from the registry today.
+$(PEERS)/.installed: bench/faults/peers.txt
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer was found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "installing into $(PEERS) ..."
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/$(PIP) --upgrade -r $<
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(COMPILED) .venv-other build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
+	rm -rf $(VENV) $(COMPILED) $(PEERS) .venv-other build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
 	find src -name '*.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
