@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import socket
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,9 +23,10 @@ from outcome import Outcome
 from subjects import Running, Subject
 
 from cavalcade.testing.live import ServerDied
-from cavalcade.testing.traffic import Mix, Note, Report, Traffic, deploy
+from cavalcade.testing.traffic import SLOW_S, Mix, Note, Report, Traffic, deploy
 
 RELOAD_S = 20.0  # a reload that takes longer has not worked
+SHOWN_LOSSES = 40
 STREAMS = 50
 STREAM_GRACE_S = 4.0
 REPLACED_S = 0.2  # from the death of a worker to the fork of its successor
@@ -51,6 +53,7 @@ class Drill:
         self.options = options
         self.subject = subject
         self.outcome = Outcome(f"{subject.name} ({options.loop})" if options.loop else subject.name, name)
+        self._said: list[str] = []
 
     @contextmanager
     def server(self, *more: str, workers: int | None = None) -> Iterator[Running]:
@@ -68,8 +71,7 @@ class Drill:
                 self.say(str(error))
             finally:
                 server.end()
-            if not self.outcome.good:
-                self.say(server.transcript())
+            self.say(server.transcript())
 
     @contextmanager
     def traffic(self, server: Running, mix: Mix | None = None) -> Iterator[Traffic]:
@@ -108,17 +110,20 @@ class Drill:
         outcome.failed += len(unforgiven)
         for note in unforgiven:
             outcome.failures[note.what] = outcome.failures.get(note.what, 0) + 1
-        if unforgiven:
-            first = "\n".join(f"  {note.kind} {note.began:.3f}..{note.ended:.3f} {note.what} {note.detail}" for note in unforgiven[:40])
-            self.say(f"failed:\n{first}")
+        for note in unforgiven[:SHOWN_LOSSES]:
+            self.say(f"lost: {note.kind} {note.began:.3f}..{note.ended:.3f} {note.what} {note.detail}")
 
     def require(self, true: bool, complaint: str) -> None:
         if not true:
             self.outcome.complaints.append(complaint)
 
     def say(self, text: str) -> None:
-        if self.options.shown:
-            print(text, flush=True)
+        """Something worth seeing if the verdict is bad."""
+        self._said.append(text)
+
+    def show(self) -> None:
+        if self.options.shown and not self.outcome.good:
+            print("\n".join(self._said), flush=True)
 
 
 # == for every server ====================================================================================================
@@ -247,6 +252,7 @@ def kill_handover(drill: Drill) -> None:
                 mark = server.mark()
                 server.signal(signal.SIGHUP)
                 pid = int(server.wait_line(r"\(pid (\d+)\) drains", RELOAD_S, after=mark)[1])
+                time.sleep(0.002 * (number - 2))  # each time a little later in what it does
                 held = server.freeze(pid)
                 server.signal(signal.SIGKILL, pid)
                 killed_with.append(held)
@@ -293,10 +299,12 @@ def freeze(drill: Drill) -> None:
                 server.signal(signal.SIGCONT, pid)
                 time.sleep(0.5)
         slow = [note for note in traffic.report.slow if note.kind == "closing"]
-        calm_s = max((note.ended - note.began for note in slow if note.ended < calm_until), default=0.025)
-        worst_s = max((n.ended - n.began for n in slow for begun, ended in spans if begun < n.began < ended), default=0.025)
-        drill.outcome.facts.append(f"new connections: at most {1000 * calm_s:.0f} ms before, {1000 * worst_s:.0f} ms meanwhile")
-        drill.require(worst_s <= calm_s + ADDED_S, f"a new connection took {1000 * worst_s:.0f} ms")
+        calm_s = max((note.ended - note.began for note in slow if note.ended < calm_until), default=SLOW_S)
+        worst = [max((n.ended - n.began for n in slow if begun < n.began < ended), default=SLOW_S) for begun, ended in spans]
+        said = ", ".join(f"{1000 * worst_s:.0f}" for worst_s in worst)
+        drill.outcome.facts.append(f"new connections: at most {1000 * calm_s:.0f} ms before, {said} ms meanwhile")
+        # A busy machine has hiccups of its own; what a frozen worker does to others it does every time.
+        drill.require(statistics.median(worst) <= calm_s + ADDED_S, f"new connections were slow: {said} ms")
 
 
 # == streams =============================================================================================================
@@ -396,6 +404,7 @@ def run(name: str, subject: Subject, options: Options) -> Outcome:
     except (ServerDied, TimeoutError, psutil.Error, OSError) as error:
         drill.outcome.complaints.append(f"{type(error).__name__}: {str(error).splitlines()[0]}")
         drill.say(str(error))
+    drill.show()
     return drill.outcome
 
 
