@@ -5,11 +5,13 @@
     CavalcadeError
     |-- UsageError          the operator's: bad option, bad config file        exit 2
     |   `-- ConfigError       all of them at once, each with its place
+    |-- ControlError        a running server cannot be reached or steered      exit 1
     |-- StartupError        what was asked for cannot start                    exit 3
     |   |-- BindError         an address cannot be listened on
     |   |-- AppLoadError      the app cannot be imported, found or understood
     |   |-- LifespanFailed    the app's own startup failed
-    |   `-- BootTimeout       the app was not ready within `boot_timeout`
+    |   |-- BootTimeout       the app was not ready within `boot_timeout`
+    |   `-- ChangeRefused     a running server could not be changed and goes on as it was
     |-- PeerError           the client's: carries the HTTP status that answers it
     `-- AppProtocolError    the app's: it broke the ASGI rules
 
@@ -73,6 +75,14 @@ class LifespanFailed(StartupError):
 
 class BootTimeout(StartupError):
     """A worker was not ready within `boot_timeout`."""
+
+
+class ChangeRefused(StartupError):
+    """A reload, a new number of workers or a replacement was tried, failed and was taken back; the server goes on as it was."""
+
+
+class ControlError(CavalcadeError):
+    """A running server cannot be found or reached, or stops while it is asked for something."""
 
 
 class AppProtocolError(CavalcadeError):

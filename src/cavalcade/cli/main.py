@@ -14,6 +14,7 @@ import click
 from cavalcade import build
 from cavalcade.cli.check import check
 from cavalcade.cli.config_show import config
+from cavalcade.cli.control import recycle, reload, scale, status, stop
 from cavalcade.cli.parameters import write_epilog, write_options
 from cavalcade.cli.report import Screen
 from cavalcade.cli.serve import serve
@@ -71,6 +72,8 @@ def cavalcade() -> None:
 cavalcade.add_command(serve)
 cavalcade.add_command(check)
 cavalcade.add_command(config)
+for _command in (status, reload, scale, recycle, stop):
+    cavalcade.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

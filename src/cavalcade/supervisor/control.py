@@ -4,7 +4,7 @@
     POST /reload                 new code, worker by worker
     POST /scale?workers=N        so many workers; +1 and -1 are one more, one fewer
     POST /workers/ID/recycle     a successor for a worker; ID may be `all`
-    POST /stop                   what SIGTERM does
+    POST /stop                   what SIGTERM does; answered when every worker is gone
 
 An answer to a POST comes when the thing is done or has failed; with `?wait=0` at once, with 202. Every answer is an object: `verdict`
 and `text`, and where it is not done `fix` and `trace`. 200 done, 400 it makes no sense, 409 it was tried, failed and was taken
@@ -65,6 +65,7 @@ class Control:
         self._take_status = take_status
         self._server: Server | None = None
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._last_request = 0
         self.path: Path | None = None
 
@@ -97,8 +98,9 @@ class Control:
         self.path = path
         log.debug("control socket: %s", path)
 
-    async def stop(self) -> None:
-        """Answer whoever still waits, and remove the socket."""
+    async def stop(self, code: int) -> None:
+        """Every worker is gone, and `code` is how it ends: answer whoever still waits, and remove the socket."""
+        self._end.set_result(code)
         for future in self._waiting.values():
             if not future.done():
                 future.set_result(Answer(0, Verdict.STOPPING, "The server stops.", 0, 0, 0.0))
@@ -158,7 +160,7 @@ class Control:
                 return await self._wish(lambda request: on.Recycle(request, int(number)), wait)
             case "POST", ["stop"]:
                 self._post(on.Stop())
-                return 202, Reply("begun", "It stops.")
+                return (200, Reply("done", f"stopped, exit code {await self._end}")) if wait else (202, Reply("begun", "It stops."))
             case _, ["status"] | ["reload"] | ["scale"] | ["stop"] | ["workers", _, "recycle"]:
                 return 405, Reply("rejected", f"{method} is not how {path} is asked for.", fix=HELP)
         return 404, Reply("rejected", f"There is no {path} here.", fix=HELP)

@@ -123,7 +123,7 @@ class Supervisor:
         self._nurseries: dict[int, NurseryChild] = {}
         self._workers: dict[int, WorkerChild] = {}
         self._done: asyncio.Future[int] = loop.create_future()
-        self._control = Control(settings, os.environ, self._post, self._take_status)
+        self._control: Control | None = None
 
     def run(self) -> int:
         """Supervise until the end. Returns the exit code."""
@@ -141,12 +141,15 @@ class Supervisor:
             signals.adopt_orphans(False)
 
     async def _live(self) -> int:
-        await self._control.start()
+        self._control = control = Control(self._settings, os.environ, self._post, self._take_status)
+        await control.start()
+        code = 1
         try:
             self._post(on.Start())
-            return await self._done
+            code = await self._done
+            return code
         finally:
-            await self._control.stop()
+            await control.stop(code)
 
     def _take_status(self) -> Status:
         urls = [listener.url for listener in self._listeners]
@@ -207,7 +210,8 @@ class Supervisor:
             case do.Serving():
                 self._serving(command)
             case do.Answer():
-                self._control.answer(command)
+                if self._control is not None:
+                    self._control.answer(command)
             case do.Exit():
                 if not self._done.done():
                     self._done.set_result(command.code)
