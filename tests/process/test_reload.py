@@ -17,11 +17,10 @@ Loaded = Callable[[LiveServer], Load]
 
 
 def reload(server: LiveServer, generation: int) -> None:
-    """HUP, and wait until the new code has taken over and the old workers are gone."""
+    """HUP, and wait until the new code has taken over: whoever connects from here on meets nothing else."""
     mark = server.mark()
     server.signal(signal.SIGHUP)
     server.wait_line(rf"reloaded in .* of generation {generation}\b", WAIT_S, after=mark)
-    wait_left(server)
 
 
 def wait_left(server: LiveServer) -> None:
@@ -57,12 +56,10 @@ def test_a_request_in_flight_is_finished_by_the_old_code(project: Any, loop_name
     with project.server("--loop", loop_name, workers=1) as server:
         slow = Slow(server)
         project.deploy("v2")
-        server.signal(signal.SIGHUP)
-        server.wait_line("reloaded in .* of generation 2", WAIT_S)
+        reload(server, 2)
+        assert get(server) == "v2"
         project.touch("finish")
         assert slow.rest() == b"finished"
-        wait_left(server)
-        assert get(server) == "v2"
 
 
 BROKEN = {
@@ -123,7 +120,6 @@ def test_hups_during_a_reload_are_followed_by_one_more_reload_with_the_newest_co
         project.deploy("v3")
         project.touch("gate")
         server.wait_line("reloaded in .* of generation 3", WAIT_S)
-        wait_left(server)
         assert get(server) == "v3"
     assert not any("generation 4" in line for line in server.lines)
 
@@ -156,6 +152,7 @@ def test_a_reload_leaves_no_process_of_the_old_code(project: Any) -> None:
         for generation in (2, 3):
             old += server.nursery_pids
             reload(server, generation)
+        wait_left(server)
         # The quit of a nursery is not logged; its pid goes.
         for pid in old:
             wait_pid_gone(pid)

@@ -100,6 +100,8 @@ class _Turn(Wishes):
                 if not worker.retiring or worker.retiring == ASKED:  # its own reason stays, even if what was asked for fails
                     worker.retiring = retire.reason or "asked to be replaced"
                     self.log(f"{worker.name} retires ({worker.retiring}): it serves on until its successor is ready")
+            case channel.Draining(), _:
+                worker.accepts = False
             case channel.Drained() as drained, _:
                 if drained.left:
                     self.warn(f"{worker.name}: {len(drained.left)} cancelled at the end of its grace: {', '.join(drained.left)}")
@@ -112,7 +114,7 @@ class _Turn(Wishes):
         took = f"{self.now - worker.forked_at:.1f} s (import {ready.import_s:.2f} s, startup {ready.startup_s:.2f} s)"
         predecessor = state.holder(worker.seat, Life.READY)
         worker.life = Life.READY
-        worker.served = True
+        worker.served = worker.accepts = True
         if state.roll is not None and worker.generation == state.roll.generation:
             state.roll.proven = True
         line = f"{worker.name} ready after {took}, generation {worker.generation}"
@@ -439,7 +441,9 @@ class _Turn(Wishes):
         state = self.state
         if state.roll is not None:
             serving = [state.holder(seat, Life.READY) for seat in state.seats]
-            if all(worker is not None and worker.generation == state.roll.generation for worker in serving):
+            new = all(worker is not None and worker.generation == state.roll.generation for worker in serving)
+            # "Reloaded" is a promise: from here on nobody who connects meets the old code.
+            if new and not any(worker.accepts and worker.generation != state.roll.generation for worker in state.workers.values()):
                 self.reload_done()
                 self.settle_nurseries()
         if state.roll is None and state.reload_again and state.stage is Stage.SERVING:

@@ -80,6 +80,7 @@ class Worker:
     retiring: str = ""  # it asked to be replaced, and why
     mute: bool = False  # its channel is closed
     served: bool = False  # it has been READY
+    accepts: bool = False  # it may accept connections
     killed: bool = False  # by us
     left_at: float = 0.0  # since when it is LEAVING
 

@@ -36,6 +36,10 @@ class Retire(msgspec.Struct, tag="retire"):
     reason: str
 
 
+class Draining(msgspec.Struct, tag="draining"):
+    """The worker accepts nothing more: whoever connects after this is somebody else's client."""
+
+
 class Drained(msgspec.Struct, tag="drained"):
     """The worker's last words. `left` names the requests that were still open at the deadline and were cancelled."""
 
@@ -65,7 +69,7 @@ class Stop(msgspec.Struct, tag="stop"):
     """Leave at once: cancel what is in flight, run lifespan shutdown in its reserved slice, exit."""
 
 
-Report = Ready | BootFailed | Retire | Drained
+Report = Ready | BootFailed | Retire | Draining | Drained
 Order = Drain | AnnounceStop | Stop
 
 _encode = msgspec.json.Encoder().encode

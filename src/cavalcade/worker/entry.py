@@ -121,7 +121,7 @@ class Worker:
         imported = time.monotonic()
         loop.add_reader(self._channel.fileno(), self._on_orders)
         self._server = server = Server(loaded.app, settings=post.settings)
-        server.adopt(Place(post.listeners, post.row, post.siblings, post.give, post.take, self._retire))
+        server.adopt(Place(post.listeners, post.row, post.siblings, post.give, post.take, self._retire, self._draining))
         boot = loop.create_task(server.boot())
         leave = loop.create_task(self._leaving.wait())
         await asyncio.wait({boot, leave}, return_when=asyncio.FIRST_COMPLETED)
@@ -159,6 +159,9 @@ class Worker:
 
     def _retire(self, reason: str) -> None:
         self._send(channel.Retire(reason))
+
+    def _draining(self) -> None:
+        self._send(channel.Draining())
 
     def _on_orders(self) -> None:
         try:

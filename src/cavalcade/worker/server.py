@@ -51,6 +51,7 @@ class Place:
     give: socket.socket | None = None
     take: socket.socket | None = None
     retire: Callable[[str], None] = log.info  # called once with the reason when this worker should be replaced
+    draining: Callable[[], None] = lambda: None  # called once when nothing more is accepted
 
 
 class Server:
@@ -137,7 +138,8 @@ class Server:
         if self._gate is None or self._sweep is None or self._heartbeat is None:
             raise RuntimeError("boot() comes before open()")
         self._sweep.start()
-        self._heartbeat.start()
+        if self._place.siblings is not None:  # else nobody listens, and a process that idles should not wake for it
+            self._heartbeat.start()
         self._place.row.set(layout.PHASE, layout.Phase.READY)
         self._gate.open()
 
@@ -163,6 +165,7 @@ class Server:
         self._place.row.set(layout.PHASE, layout.Phase.DRAINING)
         if self._gate is not None and self._context is not None:
             self._gate.close(last=last)
+            self._place.draining()
             await self._gate.wait_connected()
             self._context.handover = None if last else self._maybe_handover()
             left = await drain.finish_requests(self._context, grace - reserved, self._hurry)

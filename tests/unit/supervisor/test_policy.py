@@ -55,6 +55,7 @@ class World:
         self.lines: list[tuple[Level, str]] = []
         self.errors: list[do.Explain] = []
         self.pid = 100
+        self.prompt = True  # who is told to drain says at once that it accepts no more
 
     # -- events ----------------------------------------------------------------------------------------------------------
 
@@ -75,6 +76,10 @@ class World:
         if self.state.stage is not Stage.STOPPING:
             # The promise of every reload, recycling and scaling: who serves is not sent away before another has taken over.
             assert self.count(Is.SERVING) >= min(before, self.state.target)
+        if self.prompt:
+            for command in commands:
+                if isinstance(command, do.Order) and isinstance(command.order, channel.Drain) and command.worker_id in self.workers:
+                    self.send(on.WorkerReported(command.worker_id, channel.Draining()))
         return commands
 
     def carry_out(self, command: do.Command) -> None:
@@ -443,6 +448,20 @@ def test_a_reload_goes_worker_by_worker_and_each_successor_is_ready_before_the_o
     assert world.said("reloaded in 0.0 s: 3 workers of generation 2")
     world.roll()
     assert world.nurseries == {2: "ready"}
+
+
+def test_a_reload_is_done_when_no_old_worker_accepts_any_more() -> None:
+    world = World(2).up()
+    world.prompt = False
+    world.signal(HUP)
+    world.nursery_ready(2)
+    world.ready(3)
+    world.ready(4)
+    assert world.generations() == [2, 2]
+    world.send(on.WorkerReported(1, channel.Draining()))
+    assert not world.said("reloaded in")
+    world.exits(2, -9)
+    assert world.said("reloaded in")
 
 
 @pytest.mark.parametrize("how", ["reported", "exit 0", "segfault", "timeout", "fork refused"])
@@ -837,8 +856,9 @@ class AnythingMayHappen(RuleBasedStateMachine):
         super().__init__()
         self.world = World(3)
 
-    @initialize(is_up=st.booleans())
-    def start(self, is_up: bool) -> None:
+    @initialize(is_up=st.booleans(), prompt=st.booleans())
+    def start(self, is_up: bool, prompt: bool) -> None:
+        self.world.prompt = prompt
         if is_up:
             self.world.up()
         else:
