@@ -113,7 +113,9 @@ def response_length(value: object) -> int:
     """The number in an app's Content-Length. Raises `AppProtocolError` when it is none."""
     length = LENGTHS.get(value) if isinstance(value, bytes) else None
     if length is None:
-        if not isinstance(value, bytes) or not value.isdigit() or len(value) > 16 or int(value) > limits.LENGTH_MAX:
+        if not isinstance(value, bytes):
+            raise explain_bad_headers([(b"content-length", value)])
+        if not value.isdigit() or len(value) > 16 or int(value) > limits.LENGTH_MAX:
             raise AppProtocolError(f"content-length {value!r} is not a number of bytes")
         if len(LENGTHS) >= TABLE_MAX:
             LENGTHS.clear()

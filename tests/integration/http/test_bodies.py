@@ -148,9 +148,7 @@ def test_a_body_in_one_piece_gets_a_length(run: Any, serve: Any) -> None:
     ids=["at once", "in pieces", "with an empty end", "nothing at all"],
 )
 @pytest.mark.parametrize("request_", [GET, OLD_GET], ids=["1.1", "1.0"])
-def test_a_body_shorter_than_its_length_resets_the_connection(
-    run: Any, serve: Any, truncated: Any, messages: Any, request_: bytes
-) -> None:
+def test_a_body_shorter_than_its_length_resets_the_connection(run: Any, serve: Any, truncated: Any, messages: Any, request_: bytes) -> None:
     """And is never completed by the response to the next request."""
 
     async def main() -> None:

@@ -257,7 +257,10 @@ def test_an_app_that_swallows_its_cancellation_is_left_behind_with_a_line(run: A
                     pass
 
         async with serve(
-            app, lifespan="off", graceful_timeout=0.2, errors=(r"^GET /path\?query: the app swallowed its cancellation; it is left behind$",)
+            app,
+            lifespan="off",
+            graceful_timeout=0.2,
+            errors=(r"^GET /path\?query: the app swallowed its cancellation; it is left behind$",),
         ) as served:
             client = await served.connect()
             await client.send(GET)

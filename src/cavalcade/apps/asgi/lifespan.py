@@ -95,6 +95,7 @@ class Lifespan:
                 await self._wait_leaving("stopping")
         except TimeoutError:
             log.error("the app's shutdown took longer than %.1f s and was cancelled", timeout)
+            self._task.cancel()
         if self._phase == "failed":
             log.error("the app's shutdown failed: %s", self._failure or "it did not say why")
         await self._finish_task()
@@ -143,6 +144,6 @@ class Lifespan:
         if task is None:
             return
         done, _ = await asyncio.wait({task}, timeout=1.0)
-        if not done:
+        if not done and not task.cancelling():
             task.cancel()
             await asyncio.wait({task}, timeout=1.0)

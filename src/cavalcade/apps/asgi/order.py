@@ -27,6 +27,6 @@ EXPECTED = [
 def violation(sent: int, message: object) -> AppProtocolError:
     """What is wrong with a message that the table does not allow."""
     kind = message.get("type") if isinstance(message, dict) else None
-    if kind is None:
+    if not isinstance(kind, str):
         return AppProtocolError(f"the app sent {message!r:.80}, which is no ASGI message: a dict with a 'type'")
     return AppProtocolError(f"the app sent {kind!r}: {EXPECTED[sent]}")
