@@ -53,6 +53,18 @@ def test_a_second_signal_cancels_what_is_in_flight(project: Any, loop_name: str)
     assert len(project.lines("shutdowns")) == 2
 
 
+def test_a_quick_stop_shortens_the_drain_of_a_reload_that_is_under_way(project: Any, loop_name: str) -> None:
+    with project.server("--loop", loop_name, workers=1) as server:
+        slow = Slow(server)
+        server.signal(signal.SIGHUP)
+        server.wait_line("reloaded in .* of generation 2", WAIT_S)
+        server.signal(signal.SIGINT)
+        server.wait_line(r"worker 1 \(pid \d+\): 1 cancelled at the end of its grace: .*/slow", WAIT_S)
+        server.wait_exit(0)
+        slow.close()
+    assert len(project.lines("shutdowns")) == 2
+
+
 def test_a_worker_that_will_not_go_is_killed_and_the_exit_code_says_so(project: Any) -> None:
     with project.server("--graceful-timeout", "0.5", workers=1) as server:
         slow = Slow(server, "/block", b"blocked")

@@ -187,6 +187,8 @@ class Worker:
             log.error("worker %d: an order that makes no sense (%s): %r", self._post.worker_id, error, line[:200])
             return
         if isinstance(order, channel.Drain):
+            if self._leaving.is_set() and self._server is not None:  # a reload drains it, and now the whole server stops
+                self._server.shorten(order.grace_s)
             self._last = order.last
             self._leave(order.grace_s)
         elif isinstance(order, channel.AnnounceStop):
