@@ -615,7 +615,7 @@ class H1:
         if self.response_length < 0:
             if not more:
                 # RFC 9110 section 8.6: a 204 has none; a 304, or an answer to HEAD, would need that of the body it does not have.
-                if not self.response_bodiless or (size and self.response_status >= 200 and self.head.method == "HEAD"):
+                if self.response_status != 204 and self.response_status != 304 and (size or not self.response_bodiless):
                     self.response_length = size
                     framing = b"\r\ncontent-length: %d" % size
             elif self.response_bodiless:
