@@ -10,22 +10,34 @@ from cavalcade.board.row import Row
 from cavalcade.board.view import Board
 
 STALE_NS = int(limits.STALE_HEARTBEAT_S * 1e9)
+STALE_IDLE_NS = int(2.5 * limits.TOTALS_S * 1e9)  # a worker with no connection beats that slowly
+LOOK_EVERY_NS = 5_000_000  # a look at all rows costs a hundredth of this at most
+READY = int(layout.Phase.READY)
 NOBODY = 2**63  # more connections than anybody can have
 
 
 class Siblings:
-    """The other workers. Which rows are worth reading is found by `refresh`, a few times a second; their words are read anew each time."""
+    """The other workers. Which rows are worth reading is found by `refresh`; their words are read anew each time."""
 
     def __init__(self, board: Board, slot: int) -> None:
         self._board = board
         self._slot = slot
         self._rows: list[Row] = []
+        self._look_at = 0
         self.refresh()
 
     def refresh(self) -> None:
         """Find the rows of ready workers."""
         phases = self._board.column(layout.PHASE)
-        self._rows = [self._board.row(slot) for slot, phase in enumerate(phases) if phase == layout.Phase.READY and slot != self._slot]
+        self._rows = []
+        slot = -1
+        try:
+            while True:
+                slot = phases.index(READY, slot + 1)  # a thousand slots, most of them empty: no loop of our own
+                if slot != self._slot:
+                    self._rows.append(self._board.row(slot))
+        except ValueError:
+            self._look_at = time.monotonic_ns() + LOOK_EVERY_NS
 
     def ready(self) -> bool:
         """Is there another worker that accepts connections?"""
@@ -34,11 +46,14 @@ class Siblings:
 
     def least_load(self) -> int:
         """The fewest connections that a ready worker has. One whose heartbeat is stale has a blocked loop and does not count."""
+        now = time.monotonic_ns()
+        if now >= self._look_at:
+            # A worker that has just become ready must be seen before it has its share, or the others take that as well.
+            self.refresh()
         least = NOBODY
-        stale_before = time.monotonic_ns() - STALE_NS
         for row in self._rows:
             load = row.get(layout.CONNECTIONS)
-            # A worker with no connection beats slowly, because nothing can block it but its own doing.
-            if load < least and row.get(layout.PHASE) == layout.Phase.READY and (load == 0 or row.get(layout.HEARTBEAT_NS) > stale_before):
+            stale_before = now - STALE_NS if load else now - STALE_IDLE_NS
+            if load < least and row.get(layout.PHASE) == READY and row.get(layout.HEARTBEAT_NS) > stale_before:
                 least = load
         return least
