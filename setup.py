@@ -84,7 +84,7 @@ class build_optional_ext(build_ext):
 
             # The .pxd alone says what has a C type; an annotation such as `int` would mean another type than the one declared there.
             directives = {"language_level": "3", "annotation_typing": False}
-            made = cythonize(wanted, build_dir="build/cython", compiler_directives=directives, force=True)
+            made = cythonize(wanted, build_dir="build/cython", compiler_directives=directives, include_path=["src"], force=True)
         except Exception as exc:
             if REQUIRED:
                 raise

@@ -9,7 +9,8 @@ import h11
 import pytest
 
 from cavalcade.errors import AppProtocolError
-from cavalcade.wire.h1 import H1, Rules
+from cavalcade.wire.h1 import H1
+from cavalcade.wire.h1_response import Rules
 from cavalcade.wire.sink import Head
 
 

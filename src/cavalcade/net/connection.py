@@ -28,7 +28,8 @@ from cavalcade.net.handover import HandOver, Passport
 from cavalcade.observe.access import AccessLog
 from cavalcade.observe.peers import PeerLog
 from cavalcade.types import Address
-from cavalcade.wire.h1 import H1, Rules
+from cavalcade.wire.h1 import H1
+from cavalcade.wire.h1_response import Rules
 from cavalcade.wire.sink import Head
 
 # What the deadline is for.

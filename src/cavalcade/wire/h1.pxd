@@ -2,19 +2,12 @@
 # Types for h1.py when it is compiled. Only what makes the hot path faster: names and meaning are in h1.py.
 
 cimport cython
+from cavalcade.wire.h1_response cimport Responses
 
 
-cdef class Rules:
-    cdef public Py_ssize_t request_line, header_fields, head_bytes
-    cdef public object body_bytes
-    cdef public bytes server, date, common
-
-
-cdef class H1:
+cdef class H1(Responses):
     cdef public object sink
-    cdef public Rules rules
     cdef public object parser
-    cdef public object head
     cdef public int state
     cdef public bint feeding
     cdef public bytes rest
@@ -32,11 +25,6 @@ cdef class H1:
     cdef public list spans
     cdef public bint head_complete, complete
     cdef public Py_ssize_t empty_bytes
-    cdef public bint keep_alive
-    cdef public bytes response_block, response_common
-    cdef public int response_status
-    cdef public object response_length, response_left
-    cdef public bint response_chunked, response_bodiless, head_due
 
     @cython.locals(state=int)
     cpdef feed(self, bytes data)
@@ -61,12 +49,3 @@ cdef class H1:
     cpdef on_headers_complete(self)
     cpdef on_body(self, bytes body)
     cpdef on_message_complete(self)
-    @cython.locals(line=bytes, out=list, lines=Py_ssize_t, special=bint, entry=tuple, kind=int, block=bytes)
-    cpdef start_response(self, status, headers)
-    @cython.locals(before=bytes)
-    cpdef bytes respond(self, bytes body)
-    @cython.locals(before=bytes)
-    cpdef tuple frame(self, Py_ssize_t size, bint more)
-    @cython.locals(framing=bytes)
-    cpdef bytes take_head(self, Py_ssize_t size, bint more)
-    cpdef response_short(self)

@@ -8,21 +8,17 @@ llhttp's, or the connection is refused (two parsers that disagree are how reques
     HEAD --head is whole--> BODY --body is whole--> WAIT --response is done, `next_request()`--> HEAD
          `---- no body -------------------------------^
 
-The response side is here too, because it is tied to the request it answers: HEAD, HTTP/1.0 and `Connection: close` decide
-how a response is framed.
+The response side is the base class, in h1_response.py.
 
 This file is plain Python and, compiled with the h1.pxd beside it, an extension module. No `async def` in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import httptools
 
 from cavalcade import limits
 from cavalcade.errors import (
-    AppProtocolError,
     BodyTooLarge,
     ExpectationFailed,
     HeadTooLarge,
@@ -33,20 +29,14 @@ from cavalcade.errors import (
 )
 from cavalcade.wire import fields, llhttp
 from cavalcade.wire.fields import (
-    CONTENT_LENGTH,
     HOST_FIELD,
-    LENGTHS,
     METHODS,
-    PLAIN,
     REQUEST_NAMES,
-    RESPONSE_NAMES,
-    STATUS_LINES,
     known_hosts,
     learn_request_name,
-    learn_response_name,
-    response_length,
 )
-from cavalcade.wire.sink import Head, Sink
+from cavalcade.wire.h1_response import CRLF, END_OF_HEAD, Responses, Rules
+from cavalcade.wire.sink import Sink
 from cavalcade.wire.target import TARGETS, read_target
 
 # Where in a message the input stands.
@@ -54,46 +44,14 @@ HEAD, BODY_LENGTH, BODY_CHUNKED, WAIT, CLOSED = range(5)
 # Where in a chunked body.
 SIZE_LINE, CHUNK_DATA, TRAILERS = range(3)
 
-CRLF = b"\r\n"
-END_OF_HEAD = b"\r\n\r\n"
-LAST_CHUNK = b"0\r\n\r\n"
-END_OF_CHUNKS = CRLF + LAST_CHUNK
 
-
-class Rules:
-    """The limits of one listener, and what every response of it carries."""
-
-    def __init__(
-        self,
-        *,
-        request_line: int = limits.REQUEST_LINE_BYTES,
-        header_fields: int = limits.HEADER_FIELDS,
-        head_bytes: int = limits.HEAD_BYTES,
-        body_bytes: int = 0,
-        server: bytes = b"",
-    ) -> None:
-        self.request_line = request_line
-        self.header_fields = header_fields
-        self.head_bytes = head_bytes
-        self.body_bytes = body_bytes
-        self.server = b"\r\nserver: " + server if server else b""
-        self.date = b""
-        self.common = self.server
-
-    def set_date(self, date: bytes) -> None:
-        """The Date of all responses from now on; called once a second."""
-        self.date = b"\r\ndate: " + date
-        self.common = self.date + self.server
-
-
-class H1:
+class H1(Responses):
     """One connection's engine. `feed` raises `PeerError`, after which only `refuse` may be called."""
 
     def __init__(self, sink: Sink, rules: Rules) -> None:
+        super().__init__(rules)
         self.sink = sink
-        self.rules = rules
         self.parser = httptools.HttpRequestParser(self)
-        self.head = Head()
         self.state = HEAD
         self.feeding = False
         self.rest = b""  # bytes behind the message that is being answered, not parsed yet
@@ -114,16 +72,6 @@ class H1:
         self.head_complete = False
         self.complete = False
         self.empty_bytes = 0  # line ends before the request line
-        # the response
-        self.keep_alive = True
-        self.response_block = b""
-        self.response_common = b""
-        self.response_status = 0
-        self.response_length = -1  # -1 when the app gave none
-        self.response_left = 0
-        self.response_chunked = False
-        self.response_bodiless = False
-        self.head_due = False  # `start_response` was called, its head is not out yet
 
     # -- bytes in --------------------------------------------------------------------------------------------------------
 
@@ -491,150 +439,7 @@ class H1:
     def on_message_complete(self) -> None:
         self.complete = True
 
-    # -- bytes out ---------------------------------------------------------------------------------------------------------
-
-    def start_response(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Check and keep a response head; it goes out with the first body. Raises `AppProtocolError`, with nothing kept."""
-        if type(status) is not int:
-            status = fields.plain_status(status)
-        line = STATUS_LINES.get(status)
-        if line is None:
-            line = fields.status_line(status)
-        out = [line]
-        length = -1
-        lines = 0
-        special = False
-        try:
-            for name, value in headers:
-                entry = RESPONSE_NAMES.get(name)
-                if entry is None:
-                    entry = learn_response_name(name)
-                kind = entry[1]
-                if kind:
-                    if kind == CONTENT_LENGTH and length == -1:
-                        length = LENGTHS.get(value, -1)
-                        if length < 0:
-                            length = response_length(value)
-                    else:
-                        special = True
-                out.append(entry[0])
-                out.append(value)
-                lines += 1
-            block = b"".join(out)
-        except (TypeError, ValueError) as error:
-            raise fields.explain_bad_headers(_pairs(out)) from error
-        # Our own line ends are the only ones allowed: counts over the joined block find any that the app put in.
-        if block.count(b"\n") != lines or block.count(b"\r") != lines or b"\0" in block:
-            raise fields.explain_bad_headers(_pairs(out))
-        self.response_common = self.rules.common
-        if special or status == 204:
-            block = self.start_special(line, out, status)
-        self.response_block = block
-        self.response_length = length
-        # RFC 9112 section 6.3: these never have a body, whatever their headers say.
-        self.response_bodiless = status == 204 or status == 304 or self.head.method == "HEAD"
-        self.response_status = status
-        self.head_due = True
-
-    def start_special(self, line: bytes, seen: list[bytes], status: int) -> bytes:
-        """The block again, for a head with fields that the server has a say in; `seen` is what it was made of."""
-        out = [line]
-        length = -1
-        dated = named = closing = False
-        for name, value in _pairs(seen):
-            prefix, kind = RESPONSE_NAMES.get(name) or learn_response_name(name)
-            if kind == PLAIN:
-                pass
-            elif not isinstance(value, bytes):
-                raise fields.explain_bad_headers([(name, value)])
-            elif kind == CONTENT_LENGTH:
-                given = response_length(value)
-                if length not in (-1, given):
-                    raise AppProtocolError(f"two content-length headers that differ: {length} and {given}")
-                if length == given or status == 204:
-                    continue  # once is enough; RFC 9110 section 8.6: no Content-Length in a 204
-                length = given
-            elif kind == fields.TRANSFER_ENCODING:
-                continue  # ASGI: the server frames the response, so this one is ours
-            elif kind == fields.CONNECTION:
-                closing = closing or b"close" in value.lower()
-                continue  # hop by hop, so ours too
-            dated = dated or kind == fields.DATE
-            named = named or kind == fields.SERVER
-            out.append(prefix)
-            out.append(value)
-        if closing:
-            self.keep_alive = False
-        self.response_common = (b"" if dated else self.rules.date) + (b"" if named else self.rules.server)
-        return b"".join(out)
-
-    def respond(self, body: bytes) -> bytes:
-        """The whole response, where the head is still due and `body` is all of the body. Raises as `frame` does."""
-        if self.response_length == len(body) and self.keep_alive and not self.response_bodiless and self.head.version == "1.1":
-            # The usual response: everything is known, one join makes it.
-            self.head_due = False
-            self.response_left = 0
-            return b"".join((self.response_block, self.response_common, END_OF_HEAD, body))
-        before, _ = self.frame(len(body), False)
-        return before if self.response_bodiless else before + body
-
-    def frame(self, size: int, more: bool) -> tuple[bytes, bytes]:
-        """What goes before and after a piece of body of `size` bytes; before the first piece, that is the head.
-
-        The caller puts the three on the wire, and leaves the piece itself out when `response_bodiless` is set. Raises
-        `AppProtocolError` when the body is longer than its Content-Length. With `more` False the response is complete;
-        `response_short()` then tells whether the body was shorter.
-        """
-        before = b""
-        if self.head_due:
-            if 0 <= self.response_length < size and not self.response_bodiless:
-                raise self.too_long(size)  # and the head is still not out: this can become a 500
-            before = self.take_head(size, more)
-        if self.response_bodiless:
-            return before, b""
-        if self.response_chunked:
-            if size == 0:
-                return before, b"" if more else LAST_CHUNK
-            return before + b"%x\r\n" % size, CRLF if more else END_OF_CHUNKS
-        if self.response_length >= 0:
-            self.response_left -= size
-            if self.response_left < 0:
-                raise self.too_long(self.response_length - self.response_left)
-        return before, b""
-
-    def too_long(self, sent: int) -> AppProtocolError:
-        return AppProtocolError(
-            f"the response body is longer than its Content-Length: {sent} bytes instead of {self.response_length}",
-        )
-
-    def take_head(self, size: int, more: bool) -> bytes:
-        """The response head with its framing; `size` bytes of body follow at once, and `more` tells whether others do."""
-        self.head_due = False
-        framing = b""
-        self.response_chunked = False
-        if self.response_length < 0:
-            if not more:
-                # RFC 9110 section 8.6: a 204 has none; a 304, or an answer to HEAD, would need that of the body it does not have.
-                if self.response_status != 204 and self.response_status != 304 and (size or not self.response_bodiless):
-                    self.response_length = size
-                    framing = b"\r\ncontent-length: %d" % size
-            elif self.response_bodiless:
-                pass
-            elif self.head.version == "1.1":
-                self.response_chunked = True
-                framing = b"\r\ntransfer-encoding: chunked"
-            else:
-                self.keep_alive = False  # RFC 9112 section 6.3: such a body ends with the connection
-        self.response_left = self.response_length
-        if not self.keep_alive:
-            framing += b"\r\nconnection: close"
-        elif self.head.version == "1.0":
-            framing += b"\r\nconnection: keep-alive"
-        return b"".join((self.response_block, self.response_common, framing, END_OF_HEAD))
-
-    def response_short(self) -> int:
-        """How many bytes a complete response lacks of its Content-Length."""
-        return self.response_left if self.response_length > 0 and not self.response_bodiless else 0
+    # -- bytes out, beside those of an app's response ----------------------------------------------------------------------
 
     def refuse(self, status: int, text: str) -> bytes:
         """A whole error response of our own that ends the connection."""
@@ -644,8 +449,3 @@ class H1:
         # A HEAD request is answered without a body; before its head is whole there is no method, then one does no harm.
         bodiless = self.head_complete and self.parser.get_method() == b"HEAD"
         return head + b"\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body) + (b"" if bodiless else body)
-
-
-def _pairs(out: list[bytes]) -> list[tuple[bytes, bytes]]:
-    """The header fields that a block was made of: (name, value). `out` begins with the status line."""
-    return [(out[at][2:-2], out[at + 1]) for at in range(1, len(out) - 1, 2)]

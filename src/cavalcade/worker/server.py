@@ -32,7 +32,7 @@ from cavalcade.net.handover import HandOver
 from cavalcade.net.sweep import Sweep
 from cavalcade.observe.access import AccessLog
 from cavalcade.types import ASGIApp
-from cavalcade.wire.h1 import Rules
+from cavalcade.wire.h1_response import Rules
 from cavalcade.worker import drain
 from cavalcade.worker.heartbeat import Heartbeat
 from cavalcade.worker.recycle import Recycle

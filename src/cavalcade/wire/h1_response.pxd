@@ -1,0 +1,30 @@
+# cython: language_level=3
+# Types for h1_response.py when it is compiled: names and meaning are there.
+
+cimport cython
+
+
+cdef class Rules:
+    cdef public Py_ssize_t request_line, header_fields, head_bytes
+    cdef public object body_bytes
+    cdef public bytes server, date, common
+
+
+cdef class Responses:
+    cdef public Rules rules
+    cdef public object head
+    cdef public bint keep_alive
+    cdef public bytes response_block, response_common
+    cdef public int response_status
+    cdef public object response_length, response_left
+    cdef public bint response_chunked, response_bodiless, head_due
+
+    @cython.locals(line=bytes, out=list, lines=Py_ssize_t, special=bint, entry=tuple, kind=int, block=bytes)
+    cpdef start_response(self, status, headers)
+    @cython.locals(before=bytes)
+    cpdef bytes respond(self, bytes body)
+    @cython.locals(before=bytes)
+    cpdef tuple frame(self, Py_ssize_t size, bint more)
+    @cython.locals(framing=bytes)
+    cpdef bytes take_head(self, Py_ssize_t size, bint more)
+    cpdef response_short(self)
