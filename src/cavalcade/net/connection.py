@@ -19,17 +19,11 @@ from cavalcade import limits
 from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.asgi.order import NOTHING as NOTHING_SENT
-from cavalcade.apps.stream import Serving
-from cavalcade.board import layout
-from cavalcade.board.row import Row
-from cavalcade.config.options import Settings
 from cavalcade.errors import PeerError, PeerTooSlow
-from cavalcade.net.handover import HandOver, Passport
-from cavalcade.observe.access import AccessLog
-from cavalcade.observe.peers import PeerLog
+from cavalcade.net.context import ConnectionContext
+from cavalcade.net.handover import Passport
 from cavalcade.types import Address
 from cavalcade.wire.h1 import H1
-from cavalcade.wire.h1_response import Rules
 from cavalcade.wire.sink import Head
 
 # What the deadline is for.
@@ -42,68 +36,6 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER that makes close() send a reset
 JOIN_BYTES = limits.JOIN_BYTES
 
 perf_counter = time.perf_counter
-
-
-def _nothing() -> None:
-    pass
-
-
-class ConnectionContext:
-    """What all connections of one worker share. `now` is a coarse monotonic clock, kept by the sweep, and always ahead: no deadline
-    that is counted from it comes early."""
-
-    def __init__(self, serving: Serving, settings: Settings, rules: Rules, access: AccessLog | None, row: Row) -> None:
-        self.serving = serving
-        self.loop = serving.loop
-        self.rules = rules
-        self.access = access
-        self.peer_log = PeerLog()
-        self.connections: set[Connection] = set()
-        self.row = row
-        self.on_first = _nothing  # called when the first connection comes
-        self.load = 0  # connections accepted and not closed yet, those without a transport included
-        self.now = time.monotonic()
-        self.draining = False
-        self.closes = False  # every response says `Connection: close`: the server stops, or there is nobody to hand over to
-        self.last_call = False  # we drain and cannot hand over: an idle connection stays for a moment, its next request may be on its way
-        self.handover: HandOver | None = None  # there while draining, if siblings may take our idle connections
-        self.keep_alive_s = settings.keep_alive
-        self.head_s = settings.head_timeout
-        self.body_s = settings.body_timeout
-        self.write_s = settings.write_timeout
-        self.flush_due = False
-        self.closing: asyncio.Future[None] | None = None
-
-    def opened(self) -> None:
-        """A connection was accepted: the siblings see it at once."""
-        self.load += 1
-        self.row.set(layout.CONNECTIONS, self.load)
-        if self.load == 1:
-            self.on_first()
-
-    def closed(self) -> None:
-        """A connection is gone."""
-        self.load -= 1
-        self.row.set(layout.CONNECTIONS, self.load)
-        if self.closing is not None and not self.closing.done():
-            self.closing.set_result(None)
-
-    def wait_connection_closed(self) -> asyncio.Future[None]:
-        """Done when the next connection has closed."""
-        if self.closing is None or self.closing.done():
-            self.closing = self.loop.create_future()
-        return self.closing
-
-    def note_access(self) -> None:
-        """An access line was added: write the batch at the end of this turn of the loop."""
-        if not self.flush_due:
-            self.flush_due = True
-            self.loop.call_soon(self.flush_access)
-
-    def flush_access(self) -> None:
-        self.flush_due = False
-        if self.access is not None:
-            self.access.flush()
 
 
 class Connection:
@@ -243,7 +175,11 @@ class Connection:
                 self.engine.keep_alive = False
             self.await_body(not head.expects_continue)
             self.exchange = exchange = Exchange(context.serving, self, asgi_scope.build(context.serving, self.template, head), True)
-        exchange.begin()
+        if self.continue_due:
+            # Not at once: the body may be right behind the head, and then nobody waits to be told to go on.
+            context.loop.call_soon(exchange.begin)
+        else:
+            exchange.begin()
 
     def on_body(self, chunk: bytes) -> None:
         exchange = self.exchange

@@ -21,7 +21,8 @@ from collections.abc import Callable, Sequence
 from cavalcade import limits
 from cavalcade.board.siblings import Siblings
 from cavalcade.net import handover
-from cavalcade.net.connection import Connection, ConnectionContext
+from cavalcade.net.connection import Connection
+from cavalcade.net.context import ConnectionContext
 from cavalcade.types import Address
 
 log = logging.getLogger("cavalcade")

@@ -11,7 +11,7 @@ import time
 from email.utils import formatdate
 
 from cavalcade import limits
-from cavalcade.net.connection import ConnectionContext
+from cavalcade.net.context import ConnectionContext
 
 log = logging.getLogger("cavalcade")
 

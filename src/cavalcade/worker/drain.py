@@ -14,7 +14,7 @@ import logging
 from typing import Any
 
 from cavalcade import limits
-from cavalcade.net.connection import ConnectionContext
+from cavalcade.net.context import ConnectionContext
 
 log = logging.getLogger("cavalcade")
 

@@ -14,7 +14,7 @@ from cavalcade import limits
 from cavalcade.apps.stream import Serving
 from cavalcade.board import layout
 from cavalcade.board.row import Row
-from cavalcade.net.connection import ConnectionContext
+from cavalcade.net.context import ConnectionContext
 
 
 class Heartbeat:

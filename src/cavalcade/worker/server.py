@@ -26,7 +26,7 @@ from cavalcade.board.siblings import Siblings
 from cavalcade.config import sources
 from cavalcade.config.options import Settings
 from cavalcade.net import sockets
-from cavalcade.net.connection import ConnectionContext
+from cavalcade.net.context import ConnectionContext
 from cavalcade.net.gate import Gate
 from cavalcade.net.handover import HandOver
 from cavalcade.net.sweep import Sweep

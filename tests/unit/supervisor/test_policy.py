@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from dataclasses import dataclass
 from signal import Signals
@@ -17,7 +18,7 @@ from cavalcade.supervisor import commands as do
 from cavalcade.supervisor import events as on
 from cavalcade.supervisor import policy
 from cavalcade.supervisor.commands import Level
-from cavalcade.supervisor.state import Rules, Stage, State
+from cavalcade.supervisor.state import Life, Rules, Stage, State
 from cavalcade.worker import channel
 
 HUP, TERM, INT, TTIN, TTOU = Signals.SIGHUP, Signals.SIGTERM, Signals.SIGINT, Signals.SIGTTIN, Signals.SIGTTOU
@@ -40,6 +41,7 @@ class Process:
     pid: int = 0
     order: channel.Order | None = None
     killed: bool = False
+    announced: bool = False  # told to let its responses say `Connection: close`
 
 
 class World:
@@ -54,6 +56,8 @@ class World:
         self.served_at: float | None = None
         self.lines: list[tuple[Level, str]] = []
         self.errors: list[do.Explain] = []
+        self.asked: set[int] = set()
+        self.answers: dict[int, do.Answer] = {}
         self.pid = 100
         self.prompt = True  # who is told to drain says at once that it accepts no more
 
@@ -98,6 +102,9 @@ class World:
                 assert worker_id not in self.workers
                 assert slot not in {process.slot for process in self.workers.values()}, "a slot with two owners"
                 self.workers[worker_id] = Process(slot, generation)
+            case do.Order(worker_id, channel.AnnounceStop()):
+                assert worker_id in self.workers
+                self.workers[worker_id].announced = True
             case do.Order(worker_id, order):
                 assert worker_id in self.workers
                 self.workers[worker_id].order = order
@@ -112,12 +119,17 @@ class World:
                 self.lines.append((level, text))
             case do.Explain():
                 self.errors.append(command)
+            case do.Answer(request):
+                assert request in self.asked, "an answer to a question that nobody has asked"
+                assert request not in self.answers, "answered twice"
+                self.answers[request] = command
             case do.Serving():
                 assert self.served_at is None
                 self.served_at = self.now
             case do.Exit(code):
                 assert not self.workers, "exit with workers left"
                 assert not self.nurseries, "exit with a nursery left"
+                assert self.answers.keys() == self.asked, "exit with a wish unanswered"
                 self.exit = code
 
     def nursery_ready(self, generation: int) -> None:
@@ -149,6 +161,29 @@ class World:
 
     def signal(self, signum: Signals) -> None:
         self.send(on.Signalled(signum))
+
+    # Each wish returns its request, for `answers`.
+
+    def reload(self) -> int:
+        return self.wish(on.Reload(self.next_request()))
+
+    def scale(self, workers: int, *, relative: bool = False) -> int:
+        return self.wish(on.Scale(self.next_request(), workers, relative))
+
+    def recycle(self, worker_id: int | None = None) -> int:
+        return self.wish(on.Recycle(self.next_request(), worker_id))
+
+    def next_request(self) -> int:
+        return len(self.asked) + 1
+
+    def wish(self, event: on.Reload | on.Scale | on.Recycle) -> int:
+        self.asked.add(event.request)
+        self.send(event)
+        return event.request
+
+    def verdict(self, request: int) -> do.Verdict | None:
+        answer = self.answers.get(request)
+        return answer.verdict if answer else None
 
     def after(self, seconds: float) -> None:
         """Let time pass; every deadline in it gets its tick at its own time."""
@@ -782,12 +817,428 @@ def test_signals_without_a_meaning_yet_do_no_harm(signum: Signals) -> None:
     assert world.those(Is.SERVING) == [1]
 
 
+# -- wishes: who waits is answered once ------------------------------------------------------------------------------------
+
+DONE, REJECTED, FAILED, STOPPING = do.Verdict.DONE, do.Verdict.REJECTED, do.Verdict.FAILED, do.Verdict.STOPPING
+
+
+def test_a_reload_that_was_wished_for_is_answered_when_the_last_worker_is_new() -> None:
+    world = World(2).up()
+    request = world.reload()
+    world.nursery_ready(2)
+    world.after(2.0)
+    world.ready(3)
+    assert not world.answers
+    world.ready(4)
+    answer = world.answers[request]
+    assert (answer.verdict, answer.generation, answer.workers, answer.seconds) == (DONE, 2, 2, 2.0)
+    assert answer.text == "reloaded in 2.0 s: 2 workers of generation 2"
+
+
+def test_a_refused_reload_is_answered_with_the_cause_the_fix_and_the_trace() -> None:
+    world = World(2).up()
+    request = world.reload()
+    world.nursery_ready(2)
+    world.forked(3)
+    world.fails(3)
+    answer = world.answers[request]
+    assert (answer.verdict, answer.generation, answer.fix, answer.trace) == (FAILED, 1, "the fix", "the frames")
+    assert answer.text == "Reload refused: worker 3 (pid 103): Importing main failed."
+
+
+def test_reloads_wished_for_during_a_reload_wait_for_one_more_and_share_it() -> None:
+    world = World(2).up()
+    first = world.reload()
+    others = [world.reload(), world.reload()]
+    world.nursery_ready(2)
+    world.ready(3)
+    world.ready(4)
+    assert world.verdict(first) is DONE
+    assert not any(other in world.answers for other in others)
+    world.roll()
+    assert [world.answers[other].generation for other in others] == [3, 3]
+    assert list(world.nurseries) == [3]
+
+
+def test_a_reload_that_waited_behind_a_refused_one_gets_its_own_verdict() -> None:
+    world = World(1).up()
+    first, second = world.reload(), world.reload()
+    world.nursery_ready(2)
+    world.forked(2)
+    world.fails(2)
+    assert world.verdict(first) is FAILED
+    world.roll()
+    assert world.verdict(second) is DONE
+    assert world.answers[second].generation == 3
+
+
+def test_a_hup_during_a_reload_that_somebody_waits_for_does_not_change_its_answer() -> None:
+    world = World(1).up()
+    request = world.reload()
+    world.signal(HUP)
+    world.roll()
+    assert (world.verdict(request), world.answers[request].generation) == (DONE, 2)
+    assert world.generations() == [3]
+
+
+def test_a_reload_wished_for_during_the_first_start_is_answered_after_it() -> None:
+    world = World(2)
+    world.send(on.Start())
+    request = world.reload()
+    world.roll()
+    assert (world.verdict(request), world.answers[request].generation) == (DONE, 2)
+
+
+def test_who_waits_when_the_first_start_fails_is_told_that_the_server_stops() -> None:
+    world = World(1)
+    world.send(on.Start())
+    request = world.reload()
+    world.nursery_ready(1)
+    world.forked(1)
+    world.fails(1)
+    assert world.verdict(request) is STOPPING
+
+
+@pytest.mark.parametrize("how", ["TERM", "stop", "drain delay"])
+def test_an_order_to_stop_answers_everybody_and_whoever_comes_after_it(how: str) -> None:
+    world = World(2, drain_delay_s=5.0 if how == "drain delay" else 0.0).up()
+    requests = [world.reload(), world.reload(), world.scale(4), world.recycle()]
+    assert not world.answers
+    world.send(on.Stop() if how == "stop" else on.Signalled(TERM))
+    requests += [world.reload(), world.scale(1), world.recycle()]
+    assert [world.verdict(request) for request in requests] == [STOPPING] * 7
+    assert world.nurseries[2] == "killed"
+
+
+def test_scale_is_answered_when_so_many_serve() -> None:
+    world = World(2).up()
+    request = world.scale(4)
+    assert world.count(Is.FORKING) == 2
+    world.ready(3)
+    assert request not in world.answers
+    world.ready(4)
+    assert (world.verdict(request), world.answers[request].workers) == (DONE, 4)
+    world.after(1)
+    fewer = world.scale(-3, relative=True)
+    assert world.verdict(fewer) is DONE
+    assert world.those(Is.SERVING) == [1]
+    same = world.scale(1)
+    assert world.verdict(same) is DONE
+
+
+@pytest.mark.parametrize(
+    ("workers", "why"), [(0, "one worker is the least"), (-1, "one worker is the least"), (5, "4 is the most workers")]
+)
+def test_scaling_to_none_or_too_many_is_rejected_and_changes_nothing(workers: int, why: str) -> None:
+    world = World(2, workers_max=4).up()
+    request = world.scale(workers)
+    assert world.verdict(request) is REJECTED
+    assert why in world.answers[request].text
+    assert world.state.target == 2
+
+
+def test_scaling_that_fails_is_taken_back_with_those_that_were_ready_already() -> None:
+    world = World(2).up()
+    request = world.scale(4)
+    world.ready(3)
+    world.forked(4)
+    world.fails(4)
+    answer = world.answers[request]
+    assert (answer.verdict, answer.workers, answer.trace) == (FAILED, 2, "the frames")
+    world.roll()
+    assert world.those(Is.SERVING) == [1, 2]
+
+
+def test_new_workers_that_fail_in_a_reload_refuse_the_reload_and_the_scaling_goes_on_with_the_old_code() -> None:
+    world = World(1).up()
+    reload = world.reload()
+    world.nursery_ready(2)
+    world.ready(2)
+    scale = world.scale(2)
+    assert world.state.roll is None
+    assert world.verdict(reload) is DONE
+    again = world.reload()
+    world.nursery_ready(3)
+    world.roll()
+    assert world.verdict(scale) is DONE
+    assert world.verdict(again) is DONE
+
+
+def test_scaling_in_a_reload_that_is_refused_goes_on_with_the_old_code() -> None:
+    world = World(2).up()
+    reload = world.reload()
+    world.nursery_ready(2)
+    world.ready(3)  # proven: whoever is forked now is new
+    scale = world.scale(3)
+    new = world.those(Is.FORKING)
+    for worker_id in new:
+        world.forked(worker_id)
+    world.fails(new[0])
+    assert world.verdict(reload) is FAILED
+    assert scale not in world.answers
+    world.roll()
+    assert world.verdict(scale) is DONE
+    assert world.generations() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("by", ["wish", "signal"])
+def test_a_later_number_of_workers_overtakes_an_earlier_one(by: str) -> None:
+    world = World(2).up()
+    first = world.scale(5)
+    if by == "wish":
+        world.scale(3)
+    else:
+        world.signal(TTOU)
+    assert world.verdict(first) is REJECTED
+    assert world.answers[first].text.startswith("Overtaken: ")
+    world.roll()
+    assert world.count(Is.SERVING) == (3 if by == "wish" else 4)
+
+
+def test_scaling_and_recycling_fail_where_the_nursery_cannot_come_back() -> None:
+    world = World(2).up()
+    world.nursery_exits(1, -9)
+    requests = [world.scale(3), world.recycle()]
+    world.nursery_exits(1, 1)
+    assert [world.verdict(request) for request in requests] == [FAILED, FAILED]
+    assert world.state.target == 2
+    assert world.those(Is.SERVING) == [1, 2]
+
+
+def test_recycling_all_goes_one_by_one_and_is_answered_after_the_last() -> None:
+    world = World(3).up()
+    request = world.recycle()
+    for old, new in ((1, 4), (2, 5), (3, 6)):
+        assert request not in world.answers
+        assert world.those(Is.FORKING) == [new]
+        assert old in world.those(Is.SERVING)
+        world.ready(new)
+    assert world.verdict(request) is DONE
+    assert world.those(Is.SERVING) == [4, 5, 6]
+
+
+def test_recycling_is_answered_when_the_old_worker_accepts_no_more() -> None:
+    world = World(1).up()
+    world.prompt = False
+    request = world.recycle(1)
+    world.ready(2)
+    assert request not in world.answers
+    world.send(on.WorkerReported(1, channel.Draining()))
+    assert world.verdict(request) is DONE
+
+
+def test_recycling_one_leaves_the_others() -> None:
+    world = World(2).up()
+    request = world.recycle(2)
+    world.roll()
+    assert world.verdict(request) is DONE
+    assert world.those(Is.SERVING) == [1, 3]
+
+
+def test_recycling_is_done_too_when_the_worker_dies_and_another_takes_its_place() -> None:
+    world = World(2).up()
+    request = world.recycle(2)
+    world.forked(3)
+    world.exits(2, -9)
+    assert request not in world.answers
+    world.ready(3)
+    assert world.verdict(request) is DONE
+
+
+@pytest.mark.parametrize(
+    ("worker_id", "why"),
+    [(99, "There is no worker 99."), (2, "worker 2 (pid 102) leaves."), (3, "worker 3 (pid 103) boots and is as fresh")],
+)
+def test_what_cannot_be_recycled_is_rejected(worker_id: int, why: str) -> None:
+    world = World(2).up()
+    world.after(1)
+    world.scale(1)
+    world.scale(2)
+    world.forked(3)
+    request = world.recycle(worker_id)
+    assert world.verdict(request) is REJECTED
+    assert world.answers[request].text.startswith(why)
+
+
+def test_recycling_all_while_nobody_serves_is_rejected() -> None:
+    world = World(1)
+    world.send(on.Start())
+    assert world.verdict(world.recycle()) is REJECTED
+
+
+def test_a_replacement_that_fails_ends_the_wish_and_the_worker_is_not_replaced_any_more() -> None:
+    world = World(2).up()
+    request = world.recycle()
+    world.forked(3)
+    world.fails(3)
+    assert (world.verdict(request), world.answers[request].trace) == (FAILED, "the frames")
+    world.exits(3, 3)
+    world.after(60)
+    assert not world.those(Is.FORKING)
+    assert world.those(Is.SERVING) == [1, 2]
+
+
+def test_a_replacement_that_fails_for_one_wish_is_still_made_for_another() -> None:
+    world = World(2).up()
+    everybody, one = world.recycle(), world.recycle(2)
+    world.forked(3)
+    world.fails(3)
+    assert world.verdict(everybody) is FAILED
+    world.after(1.0)
+    world.roll()
+    assert world.verdict(one) is DONE
+    assert world.those(Is.SERVING) == [1, 4]
+
+
+def test_taking_a_scaling_back_never_takes_who_serves_before_who_does_not() -> None:
+    world = World(3).up()
+    world.scale(1)
+    world.scale(2)
+    scale = world.scale(3)
+    world.ready(5)
+    world.forked(4)
+    world.fails(4)
+    assert world.verdict(scale) is FAILED
+    assert world.those(Is.SERVING) == [1, 5]
+
+
+def test_a_workers_own_reason_to_retire_outlives_a_wish_that_failed() -> None:
+    world = World(1).up()
+    world.recycle()
+    world.send(on.WorkerReported(1, channel.Retire("max_requests")))
+    world.forked(2)
+    world.fails(2)
+    world.exits(2, 3)
+    world.after(1.0)
+    world.roll()
+    assert 1 not in world.workers
+    assert world.workers.keys() == {3}
+
+
+def test_recycling_during_a_reload_is_done_by_the_reload() -> None:
+    world = World(2).up()
+    reload, recycle = world.reload(), world.recycle(1)
+    world.roll()
+    assert (world.verdict(reload), world.verdict(recycle)) == (DONE, DONE)
+    assert len(world.workers) == 2
+    assert world.state.last_worker == 4  # nobody was replaced twice
+
+
+def test_a_wish_to_stop_is_the_same_wish_when_it_comes_again_and_a_signal_after_it_forces() -> None:
+    world = World(1).up()
+    world.send(on.Stop())
+    world.after(1)
+    world.send(on.Stop())
+    assert world.workers[1].order == channel.Drain(GRACE_S, "the server stops", last=True)
+    world.signal(TERM)
+    assert world.workers[1].order == channel.Stop()
+    world.roll()
+    assert world.exit == 1
+
+
+# -- drain delay -----------------------------------------------------------------------------------------------------------
+
+
+def test_term_with_a_drain_delay_serves_on_for_it_and_then_stops() -> None:
+    world = World(2, drain_delay_s=5.0).up()
+    world.signal(TERM)
+    assert world.state.stage is Stage.DRAIN_DELAY
+    assert all(process.announced for process in world.workers.values())
+    world.after(4.9)
+    assert world.count(Is.SERVING) == 2
+    world.after(0.1)
+    assert [process.order for process in world.workers.values()] == [channel.Drain(GRACE_S, "the server stops", last=True)] * 2
+    world.roll()
+    assert world.exit == 0
+
+
+@pytest.mark.parametrize(("signum", "grace_s"), [(TERM, GRACE_S), (INT, limits.INTERRUPT_GRACE_S)])
+def test_a_second_signal_skips_the_drain_delay_and_the_third_forces(signum: Signals, grace_s: float) -> None:
+    world = World(1, drain_delay_s=60.0).up()
+    world.signal(TERM)
+    world.after(1)
+    world.signal(signum)
+    assert world.workers[1].order == channel.Drain(grace_s, "the server stops", last=True)
+    world.after(1)
+    world.signal(TERM)
+    assert world.workers[1].order == channel.Stop()
+    world.roll()
+    assert world.exit == 1
+
+
+def test_the_same_term_twice_within_a_blink_does_not_skip_the_drain_delay() -> None:
+    world = World(1, drain_delay_s=60.0).up()
+    world.signal(TERM)
+    world.now += 0.05
+    world.signal(TERM)
+    assert world.those(Is.SERVING) == [1]
+
+
+@pytest.mark.parametrize("signum", [INT, Signals.SIGQUIT])
+def test_int_and_quit_know_no_drain_delay(signum: Signals) -> None:
+    world = World(1, drain_delay_s=60.0).up()
+    world.signal(signum)
+    assert world.workers[1].order == channel.Drain(limits.INTERRUPT_GRACE_S, "the server stops", last=True)
+
+
+def test_a_term_before_the_server_was_ever_ready_has_no_drain_delay() -> None:
+    world = World(2, drain_delay_s=60.0)
+    world.send(on.Start())
+    world.nursery_ready(1)
+    world.ready(1)
+    world.signal(TERM)
+    assert world.state.stage is Stage.STOPPING
+
+
+def test_in_the_drain_delay_the_dead_are_replaced_and_nobody_else() -> None:
+    world = World(2, drain_delay_s=60.0).up()
+    world.signal(TERM)
+    world.send(on.WorkerReported(1, channel.Retire("max_requests")))
+    assert not world.those(Is.FORKING)
+    world.exits(2, -9)
+    assert world.those(Is.FORKING) == [3]
+    world.ready(3)
+    assert world.those(Is.SERVING) == [1, 3]
+    assert world.workers[3].announced
+
+
+def test_a_nursery_that_dies_in_the_drain_delay_is_started_again() -> None:
+    world = World(1, drain_delay_s=60.0).up()
+    world.signal(TERM)
+    world.nursery_exits(1, -9)
+    world.exits(1, -9)
+    world.nursery_ready(1)
+    world.ready(2)
+    assert world.those(Is.SERVING) == [2]
+
+
+def test_a_reload_half_way_is_given_up_in_the_drain_delay_and_its_ready_workers_serve_on() -> None:
+    world = World(3, drain_delay_s=60.0).up()
+    request = world.reload()
+    world.nursery_ready(2)
+    world.ready(4)
+    world.forked(5)
+    world.signal(TERM)
+    assert world.workers[5].order == channel.Stop()
+    assert world.verdict(request) is STOPPING
+    assert sorted(world.generations()) == [1, 1, 2]
+    world.exits(5)
+    world.signal(HUP)
+    assert not world.those(Is.FORKING)
+    world.roll()
+    assert sorted(world.generations()) == [1, 1, 2]
+
+
 # -- every event at every moment -----------------------------------------------------------------------------------------
 
 ONE_OF_EACH: list[on.Event] = [
     on.Start(),
     on.Tick(),
     *(on.Signalled(signum) for signum in (HUP, TERM, INT, TTIN, TTOU, Signals.SIGUSR1, Signals.SIGQUIT)),
+    on.Reload(1),
+    *(on.Scale(1, workers, relative) for workers, relative in ((0, False), (1, False), (4, False), (1, True), (-1, True))),
+    *(on.Recycle(1, worker_id) for worker_id in (None, 1, 99)),
+    on.Stop(),
     on.NurseryReady(1, 7),
     on.NurseryReady(9, 7),
     on.NurseryFailed(1, "no"),
@@ -814,6 +1265,12 @@ def _moments() -> dict[str, World]:
     moments["half way"].signal(HUP)
     moments["half way"].nursery_ready(2)
     moments["half way"].ready(3)
+    moments["draining"] = World(2, drain_delay_s=5.0).up()
+    moments["draining"].signal(TERM)
+    moments["wished for"] = World(2).up()
+    for wish in (moments["wished for"].recycle, moments["wished for"].reload, moments["wished for"].reload):
+        wish()
+    moments["wished for"].scale(3)
     moments["stopping"].signal(TERM)
     moments["stopped"].signal(TERM)
     moments["stopped"].roll()
@@ -824,7 +1281,10 @@ def _moments() -> dict[str, World]:
 @pytest.mark.parametrize("moment", list(_moments()))
 def test_every_event_at_every_moment_leaves_a_server_that_can_still_be_stopped(moment: str, event: on.Event) -> None:
     world = _moments()[moment]
-    world.send(event)
+    if isinstance(event, on.Reload | on.Scale | on.Recycle):
+        world.wish(dataclasses.replace(event, request=world.next_request()))
+    else:
+        world.send(event)
     end(world)
 
 
@@ -846,7 +1306,7 @@ def end(world: World) -> None:
             assert wake is not None, "nothing left to wait for, and no exit"
             world.after(max(0.0, wake - world.now))
     assert world.exit is not None
-    assert world.now - began <= GRACE_S + 3 * limits.KILL_AFTER_S
+    assert world.now - began <= GRACE_S + 3 * limits.KILL_AFTER_S + world.state.rules.drain_delay_s
 
 
 class AnythingMayHappen(RuleBasedStateMachine):
@@ -856,8 +1316,9 @@ class AnythingMayHappen(RuleBasedStateMachine):
         super().__init__()
         self.world = World(3)
 
-    @initialize(is_up=st.booleans(), prompt=st.booleans())
-    def start(self, is_up: bool, prompt: bool) -> None:
+    @initialize(is_up=st.booleans(), prompt=st.booleans(), drain_delay_s=st.sampled_from([0.0, 0.0, 2.0]))
+    def start(self, is_up: bool, prompt: bool, drain_delay_s: float) -> None:
+        self.world = World(3, drain_delay_s=drain_delay_s)
         self.world.prompt = prompt
         if is_up:
             self.world.up()
@@ -875,6 +1336,27 @@ class AnythingMayHappen(RuleBasedStateMachine):
     @rule(signum=st.sampled_from([HUP, HUP, HUP, TTIN, TTOU, Signals.SIGUSR1]))
     def signalled(self, signum: Signals) -> None:
         self.world.signal(signum)
+
+    @precondition(alive)
+    @rule(data=st.data(), what=st.sampled_from(["reload", "scale", "scale by", "recycle", "recycle all"]))
+    def wished_for(self, data: st.DataObject, what: str) -> None:
+        match what:
+            case "reload":
+                self.world.reload()
+            case "scale":
+                self.world.scale(data.draw(st.integers(0, 6)))
+            case "scale by":
+                self.world.scale(data.draw(st.integers(-3, 3)), relative=True)
+            case "recycle":
+                self.world.recycle(self.pick(data, *Is) or 99)
+            case _:
+                self.world.recycle()
+
+    @precondition(alive)
+    @rule(really=st.integers(0, 9))
+    def wished_to_stop(self, really: int) -> None:
+        if really == 0:
+            self.world.send(on.Stop())
 
     @precondition(alive)
     @rule(signum=st.sampled_from([TERM, INT]), really=st.integers(0, 9))
@@ -981,3 +1463,111 @@ class AnythingMayHappen(RuleBasedStateMachine):
 
 AnythingMayHappen.TestCase.settings = hypothesis_settings(max_examples=150, stateful_step_count=60, deadline=None)
 TestAnythingMayHappen = AnythingMayHappen.TestCase
+
+
+class NobodyDies(RuleBasedStateMachine):
+    """Random reloads, replacements and scalings that succeed or fail at any point, in a world where no serving worker crashes.
+
+    The promise: the number of workers that serve, once it has been reached, never falls below what is wanted.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(3).up()
+        self.reached = 3
+
+    def pick(self, data: st.DataObject, *lives: Is) -> int | None:
+        fits = [worker_id for worker_id, process in self.world.workers.items() if process.life in lives]
+        return data.draw(st.sampled_from(fits)) if fits else None
+
+    @rule()
+    def hup(self) -> None:
+        self.world.signal(HUP)
+
+    @rule()
+    def reload(self) -> None:
+        self.world.reload()
+
+    @rule(workers=st.integers(0, 5))
+    def scale(self, workers: int) -> None:
+        self.world.scale(workers)
+
+    @rule(signum=st.sampled_from([TTIN, TTOU]))
+    def scale_by_one(self, signum: Signals) -> None:
+        self.world.signal(signum)
+
+    @rule(data=st.data())
+    def recycle(self, data: st.DataObject) -> None:
+        self.world.recycle(self.pick(data, Is.SERVING))
+
+    @rule()
+    def recycle_all(self) -> None:
+        self.world.recycle()
+
+    @rule(data=st.data())
+    def retire(self, data: st.DataObject) -> None:
+        worker_id = self.pick(data, Is.SERVING)
+        if worker_id is not None:
+            self.world.send(on.WorkerReported(worker_id, channel.Retire("max_requests")))
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 5.0, 40.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.after(seconds)
+
+    @rule(works=st.booleans())
+    def nursery(self, works: bool) -> None:
+        starting = [generation for generation, how in self.world.nurseries.items() if how == "starting"]
+        if starting and works:
+            self.world.nursery_ready(starting[0])
+        elif starting:
+            self.world.nursery_exits(starting[0], 1)
+        elif ending := self.world.ending():
+            self.world.nursery_exits(ending[0], 0)
+
+    @rule(data=st.data(), works=st.sampled_from([True, True, False]))
+    def boot(self, data: st.DataObject, works: bool) -> None:
+        worker_id = self.pick(data, Is.FORKING, Is.BOOTING)
+        if worker_id is None:
+            return
+        if not self.world.workers[worker_id].pid:
+            self.world.forked(worker_id)
+        if works:
+            self.world.ready(worker_id)
+        else:
+            self.world.fails(worker_id)
+
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        worker_id = self.pick(data, Is.LEAVING)
+        if worker_id is not None:
+            self.world.exits(worker_id, 0)
+
+    @invariant()
+    def as_many_serve_as_are_wanted(self) -> None:
+        serving = self.world.count(Is.SERVING)
+        self.reached = min(self.world.state.target, max(self.reached, serving))
+        assert serving >= self.reached
+
+    @invariant()
+    def one_replacement_at_a_time(self) -> None:
+        state = self.world.state
+        replacing = [worker for worker in state.in_life(Life.BOOTING) if state.holder(worker.seat, Life.READY)]
+        assert len(replacing) <= 1
+
+    def teardown(self) -> None:
+        """Left alone, everything comes to rest: what is wanted serves, of one generation, and nobody waits any more."""
+        world = self.world
+        world.after(2 * limits.BACKOFF_MAX_S)
+        for _ in range(100):
+            world.roll()
+            wake = policy.next_wake(world.state, world.now)
+            if wake is None:
+                break
+            world.after(max(0.0, wake - world.now))
+        assert world.count(Is.SERVING) == world.state.target == len(world.workers)
+        assert len(set(world.generations())) == 1
+        assert world.answers.keys() == world.asked
+
+
+NobodyDies.TestCase.settings = hypothesis_settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestNobodyDies = NobodyDies.TestCase

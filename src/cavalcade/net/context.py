@@ -1,0 +1,81 @@
+"""What all connections of one worker share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from cavalcade.apps.stream import Serving
+from cavalcade.board import layout
+from cavalcade.board.row import Row
+from cavalcade.config.options import Settings
+from cavalcade.net.handover import HandOver
+from cavalcade.observe.access import AccessLog
+from cavalcade.observe.peers import PeerLog
+from cavalcade.wire.h1_response import Rules
+
+if TYPE_CHECKING:
+    from cavalcade.net.connection import Connection
+
+
+def _nothing() -> None:
+    pass
+
+
+class ConnectionContext:
+    """What all connections of one worker share. `now` is a coarse monotonic clock, kept by the sweep, and always ahead: no deadline
+    that is counted from it comes early."""
+
+    def __init__(self, serving: Serving, settings: Settings, rules: Rules, access: AccessLog | None, row: Row) -> None:
+        self.serving = serving
+        self.loop = serving.loop
+        self.rules = rules
+        self.access = access
+        self.peer_log = PeerLog()
+        self.connections: set[Connection] = set()
+        self.row = row
+        self.on_first = _nothing  # called when the first connection comes
+        self.load = 0  # connections accepted and not closed yet, those without a transport included
+        self.now = time.monotonic()
+        self.draining = False
+        self.closes = False  # every response says `Connection: close`: the server stops, or there is nobody to hand over to
+        self.last_call = False  # we drain and cannot hand over: an idle connection stays for a moment, its next request may be on its way
+        self.handover: HandOver | None = None  # there while draining, if siblings may take our idle connections
+        self.keep_alive_s = settings.keep_alive
+        self.head_s = settings.head_timeout
+        self.body_s = settings.body_timeout
+        self.write_s = settings.write_timeout
+        self.flush_due = False
+        self.closing: asyncio.Future[None] | None = None
+
+    def opened(self) -> None:
+        """A connection was accepted: the siblings see it at once."""
+        self.load += 1
+        self.row.set(layout.CONNECTIONS, self.load)
+        if self.load == 1:
+            self.on_first()
+
+    def closed(self) -> None:
+        """A connection is gone."""
+        self.load -= 1
+        self.row.set(layout.CONNECTIONS, self.load)
+        if self.closing is not None and not self.closing.done():
+            self.closing.set_result(None)
+
+    def wait_connection_closed(self) -> asyncio.Future[None]:
+        """Done when the next connection has closed."""
+        if self.closing is None or self.closing.done():
+            self.closing = self.loop.create_future()
+        return self.closing
+
+    def note_access(self) -> None:
+        """An access line was added: write the batch at the end of this turn of the loop."""
+        if not self.flush_due:
+            self.flush_due = True
+            self.loop.call_soon(self.flush_access)
+
+    def flush_access(self) -> None:
+        self.flush_due = False
+        if self.access is not None:
+            self.access.flush()
