@@ -36,11 +36,9 @@ class Moves:
 
     # -- seats and nurseries -----------------------------------------------------------------------------------------------
 
-    def add_seat(self) -> Seat:
+    def add_seat(self) -> None:
         self.state.last_seat += 1
-        seat = Seat(self.state.last_seat)
-        self.state.seats.append(seat)
-        return seat
+        self.state.seats.append(Seat(self.state.last_seat))
 
     def remove_seat(self, seat: Seat) -> None:
         """Fewer are wanted: whoever is in this seat leaves."""

@@ -130,12 +130,12 @@ class ReloadWish:
 
 @dataclass
 class ScaleWish:
-    """Somebody waits until so many workers serve. `added` holds the numbers of the seats that were added for it."""
+    """Somebody waits until so many workers serve. `added` is how many seats were added for it."""
 
     request: int
     began_at: float
     workers: int
-    added: frozenset[int]
+    added: int = 0
 
 
 @dataclass

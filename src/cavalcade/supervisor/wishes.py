@@ -84,7 +84,7 @@ class Wishes(Moves):
 
     def scale_wished(self, event: on.Scale) -> None:
         workers = self.state.target + event.workers if event.relative else event.workers
-        self.scale(WHO, workers, ScaleWish(event.request, self.now, workers, frozenset()))
+        self.scale(WHO, workers, ScaleWish(event.request, self.now, workers))
 
     def scale(self, who: str, workers: int, wish: ScaleWish | None = None) -> None:
         """Want so many workers from now on."""
@@ -98,12 +98,13 @@ class Wishes(Moves):
         for other in [each for each in state.wishes if isinstance(each, ScaleWish)]:
             self.answer(other, Verdict.REJECTED, f"Overtaken: {count_workers(workers)} are wanted now.")
         before = state.target
-        added = frozenset(self.add_seat().number for _ in range(workers - before))
+        for _ in range(workers - before):
+            self.add_seat()
         leaving = [self.remove_youngest() for _ in range(before - workers)]
         names = ", ".join(worker.name for worker in leaving if worker is not None)
         self.log(f"{who}: {count_workers(workers)} wanted, {before} before{f'; drains: {names}' if names else ''}")
         if wish is not None:
-            wish.added = added
+            wish.added = max(0, workers - before)
             state.wishes.append(wish)
 
     def why_not_scale(self, workers: int) -> tuple[Verdict, str]:
@@ -132,9 +133,9 @@ class Wishes(Moves):
         return (not missed, worker.forked_at if worker else 0.0, seat.number)
 
     def scale_failed(self, wish: ScaleWish, failure: Failure) -> None:
-        """Take it back: the seats that were added for it go, with whoever is in them."""
-        for seat in [seat for seat in self.state.seats if seat.number in wish.added]:
-            self.remove_seat(seat)
+        """Take it back: as many seats as were added for it go, first those in which nobody serves."""
+        for _ in range(wish.added):
+            self.remove_youngest()
         self.warn(f"{WHO}: {count_workers(wish.workers)} are not to be had, {self.state.target} wanted as before")
         self.answer(wish, Verdict.FAILED, f"Scaling refused: {failure.cause}", failure)
 
@@ -170,11 +171,12 @@ class Wishes(Moves):
         )
 
     def recycle_failed(self, wish: RecycleWish, failure: Failure) -> None:
-        for worker_id in wish.worker_ids:
+        self.answer(wish, Verdict.FAILED, f"Replacement refused: {failure.cause}", failure)
+        others = [worker_id for other in self.state.wishes if isinstance(other, RecycleWish) for worker_id in other.worker_ids]
+        for worker_id in wish.worker_ids.difference(others):
             worker = self.state.workers.get(worker_id)
             if worker is not None and worker.retiring == ASKED:
                 worker.retiring = ""
-        self.answer(wish, Verdict.FAILED, f"Replacement refused: {failure.cause}", failure)
 
     # -- answers -----------------------------------------------------------------------------------------------------------
 
@@ -206,7 +208,7 @@ class Wishes(Moves):
                 self.answer(wish, Verdict.DONE, f"{count_workers(state.target)} serve")
             elif isinstance(wish, RecycleWish):
                 old = [state.workers[worker_id] for worker_id in wish.worker_ids if worker_id in state.workers]
-                if all(worker.life is Life.LEAVING for worker in old):
+                if not any(worker.accepts for worker in old):
                     self.answer(wish, Verdict.DONE, f"{count_workers(len(wish.worker_ids))} replaced")
 
     def give_up_wishes(self) -> None:
