@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -57,7 +58,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", action="append", metavar="PEER", help=f"of {', '.join(peer.name for peer in PEERS)}; repeatable")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument("--show", action="store_true", help="where a verdict is bad, show each loss and what the server said")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.peers:
+        # Servers run in directories of their own. Not resolved: the interpreter of a virtual environment is a link.
+        options.peers = str(Path(options.peers).absolute())
+        if not os.access(options.peers, os.X_OK):
+            parser.error(f"--peers {options.peers}: no such program; `make faults-peers` sets it up")
+    return options
 
 
 def drill(name: str, subject: Subject, options: argparse.Namespace, python: str, loop: str) -> Outcome:

@@ -52,6 +52,15 @@ PEERS = [
         ("--max-requests", "300", "--max-requests-jitter", "30"),
     ),
     Subject(
+        "gunicorn, its own ASGI worker",
+        ("gunicorn",),
+        lambda python, port, workers: [
+            *(python, "-m", "gunicorn", "main:app", "-k", "asgi"),
+            *("-w", str(workers), "-b", f"127.0.0.1:{port}"),
+        ],
+        ("--max-requests", "300", "--max-requests-jitter", "30"),
+    ),
+    Subject(
         "uvicorn",
         ("uvicorn",),
         lambda python, port, workers: [
