@@ -133,6 +133,7 @@ class Settings:
         0.0, "Replace a worker after this long, and up to a tenth more at random; 0 for never.", "recycling", minimum=0
     )
     max_memory: Bytes = option(0, "Replace a worker whose resident memory stays above this; 0 for never.", "recycling", minimum=0)
+    max_surge: int = option(1, "How many workers may be replaced at the same time, in a reload too.", "recycling", minimum=1)
 
     # -- limits
     limit_request_line: Bytes = option(limits.REQUEST_LINE_BYTES, "Longest request line; 414 beyond it.", "limits", minimum=64)

@@ -78,6 +78,7 @@ def _supervise(settings: Settings, listeners: list[Listener], notes: Sequence[st
         boot_timeout_s=settings.boot_timeout,
         graceful_timeout_s=settings.graceful_timeout,
         drain_delay_s=settings.drain_delay,
+        max_surge=settings.max_surge,
     )
     log.info("%s", _start_line(settings, rules.workers))
     for note in notes:

@@ -428,7 +428,7 @@ class _Turn(Wishes):
             self.fork(seat, state.wanted_generation if proven else state.generation)
         elif state.stage is Stage.DRAIN_DELAY:
             return  # whoever dies is replaced, nobody else
-        elif (serving.generation != state.wanted_generation or serving.retiring) and not state.replacing():
+        elif (serving.generation != state.wanted_generation or serving.retiring) and state.replacing() < state.rules.max_surge:
             self.fork(seat, state.wanted_generation)
 
     def settle_start(self) -> None:

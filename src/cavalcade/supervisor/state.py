@@ -46,6 +46,7 @@ class Rules:
     boot_timeout_s: float = limits.BOOT_TIMEOUT_S
     graceful_timeout_s: float = limits.GRACEFUL_TIMEOUT_S
     drain_delay_s: float = 0.0
+    max_surge: int = 1  # how many may be replaced at a time
     slots: int = limits.BOARD_ROWS
     workers_max: int = limits.WORKERS_MAX
 
@@ -201,9 +202,9 @@ class State:
         """Whether every seat has a serving worker."""
         return all(self.holder(seat, Life.READY) for seat in self.seats)
 
-    def replacing(self) -> bool:
-        """Whether a worker boots to take over from another that still serves. One at a time is allowed to."""
-        return any(self.holder(worker.seat, Life.READY) for worker in self.in_life(Life.BOOTING))
+    def replacing(self) -> int:
+        """How many workers boot to take over from others that still serve."""
+        return sum(self.holder(worker.seat, Life.READY) is not None for worker in self.in_life(Life.BOOTING))
 
 
 def backoff_s(deaths: int) -> float:

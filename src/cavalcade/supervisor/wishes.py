@@ -158,7 +158,7 @@ class Wishes(Moves):
         wish.worker_ids = frozenset(worker.id for worker in workers)
         state.wishes.append(wish)
         names = ", ".join(worker.name for worker in workers)
-        self.log(f"{WHO}: replacing {names}, one at a time; each serves on until its successor is ready")
+        self.log(f"{WHO}: replacing {names}; each serves on until its successor is ready")
 
     def why_not_recycle(self, worker_id: int | None) -> str:
         if worker_id is None:

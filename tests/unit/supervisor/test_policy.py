@@ -641,6 +641,16 @@ def test_workers_that_ask_to_retire_together_go_one_by_one() -> None:
     assert world.count(Is.SERVING) == 3
 
 
+def test_as_many_as_max_surge_are_replaced_at_a_time() -> None:
+    world = World(3, max_surge=2).up()
+    for worker_id in (1, 2, 3):
+        world.send(on.WorkerReported(worker_id, channel.Retire("SIGTERM")))
+    assert world.count(Is.FORKING) == 2
+    world.ready(4)
+    assert world.count(Is.FORKING) == 2
+    assert world.count(Is.SERVING) == 3
+
+
 def test_where_the_successor_fails_the_retiring_worker_serves_on() -> None:
     world = World(1).up()
     world.send(on.WorkerReported(1, channel.Retire("SIGTERM")))
@@ -1316,9 +1326,11 @@ class AnythingMayHappen(RuleBasedStateMachine):
         super().__init__()
         self.world = World(3)
 
-    @initialize(is_up=st.booleans(), prompt=st.booleans(), drain_delay_s=st.sampled_from([0.0, 0.0, 2.0]))
-    def start(self, is_up: bool, prompt: bool, drain_delay_s: float) -> None:
-        self.world = World(3, drain_delay_s=drain_delay_s)
+    @initialize(
+        is_up=st.booleans(), prompt=st.booleans(), drain_delay_s=st.sampled_from([0.0, 0.0, 2.0]), max_surge=st.sampled_from([1, 1, 2])
+    )
+    def start(self, is_up: bool, prompt: bool, drain_delay_s: float, max_surge: int) -> None:
+        self.world = World(3, drain_delay_s=drain_delay_s, max_surge=max_surge)
         self.world.prompt = prompt
         if is_up:
             self.world.up()
