@@ -14,15 +14,15 @@ import click
 from cavalcade.config.values import OPTIONS, Option, show
 
 SIGNALS = (
-    ("TERM", "Stop: finish what is in flight within --graceful-timeout. A second one: stop at once."),
-    ("INT", "Ctrl-C: the same with a short grace. A second one: stop at once."),
+    ("TERM", "Stop: after --drain-delay, finish what is in flight within --graceful-timeout. A second one: stop at once."),
+    ("INT", "Ctrl-C: the same with a short grace and no delay. A second one: stop at once."),
     ("HUP", "Reload: new workers with the code as it is now, one by one; where it fails, the old ones go on serving."),
     ("TTIN, TTOU", "One worker more, one fewer."),
 )
 EXIT_CODES = (
     ("0", "A clean stop."),
     ("2", "The command line or a config file is wrong."),
-    ("3", "The app or the server could not start."),
+    ("3", "The app or the server could not start; a reload or another change was refused."),
     ("1", "Anything else."),
 )
 _SOURCES = (

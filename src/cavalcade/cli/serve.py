@@ -157,13 +157,20 @@ async def _serve_here(server: Server, settings: Settings) -> None:
     loop.set_exception_handler(logs.on_loop_error)
     leave = asyncio.Event()
     grace = settings.graceful_timeout
+    delaying = False
 
     def on_signal(signum: signal.Signals) -> None:
-        nonlocal grace
+        nonlocal grace, delaying
         if leave.is_set():
             server.hurry()
         elif signum is signal.SIGINT:
             grace = min(grace, limits.INTERRUPT_GRACE_S)
+        elif settings.drain_delay and starting.done() and not delaying:
+            delaying = True
+            log.info("SIGTERM: draining, still serving for %g s (drain_delay); SIGTERM to stop now", settings.drain_delay)
+            server.announce_stop()
+            loop.call_later(settings.drain_delay, leave.set)
+            return
         leave.set()
 
     for signum in (signal.SIGTERM, signal.SIGINT):

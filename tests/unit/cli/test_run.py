@@ -88,6 +88,19 @@ def test_an_app_object_is_served_in_this_process_until_a_signal(tmp_path: Path, 
     assert rest.endswith("returned\n")
 
 
+def test_an_app_object_too_is_served_for_the_drain_delay(tmp_path: Path) -> None:
+    call = "cavalcade.run(app, bind='127.0.0.1:0', drain_delay=100)"
+    with script(tmp_path / "main.py", RUN + GUARDED.format(call=call)) as process:
+        _, url = until_ready(process)
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
+        assert any("SIGTERM: draining, still serving for 100 s" in line for line in process.stdout)
+        assert fetched(url) == b"hello"
+        process.send_signal(signal.SIGTERM)
+        code, rest = ended(process)
+    assert code == 0, rest
+
+
 def test_an_import_string_is_served_by_workers_and_returns_after_a_clean_stop(tmp_path: Path) -> None:
     call = "cavalcade.run('main:app', bind='127.0.0.1:0', workers=2)"
     with script(tmp_path / "main.py", RUN + GUARDED.format(call=call)) as process:
