@@ -11,6 +11,7 @@ import re
 import signal
 import socket
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from outcome import Outcome
 from subjects import Running, Subject
 
 from cavalcade.testing.live import ServerDied
+from cavalcade.testing.streams import Streams
 from cavalcade.testing.traffic import SLOW_S, Mix, Note, Report, Traffic, deploy
 
 RELOAD_S = 20.0  # a reload that takes longer has not worked
@@ -181,17 +183,22 @@ def broken(drill: Drill) -> None:
 
 
 def scale(drill: Drill) -> None:
-    """2 -> 6 -> 2 workers, twice."""
+    """2 -> 6 -> 2 workers, by signals one at a time, then by `cavalcade scale` at once."""
     with drill.server(workers=2) as server, drill.traffic(server):
-        for _ in range(2):
-            for signum, wanted in ((signal.SIGTTIN, (3, 4, 5, 6)), (signal.SIGTTOU, (5, 4, 3, 2))):
-                for count in wanted:
-                    mark = server.mark()
-                    server.signal(signum)
-                    if signum == signal.SIGTTIN:
-                        server.wait_line(r"worker \d+ .* ready after", after=mark)
-                    server.wait_workers(lambda pids, count=count: len(pids) == count)
-                time.sleep(drill.options.seconds / 10)
+        for signum, wanted in ((signal.SIGTTIN, (3, 4, 5, 6)), (signal.SIGTTOU, (5, 4, 3, 2))):
+            for count in wanted:
+                mark = server.mark()
+                server.signal(signum)
+                if signum == signal.SIGTTIN:
+                    server.wait_line(r"worker \d+ .* ready after", after=mark)
+                server.wait_workers(lambda pids, count=count: len(pids) == count)
+            time.sleep(drill.options.seconds / 10)
+        for count in (6, 2):
+            command = [drill.options.python, "-m", "cavalcade", "scale", "--pid", str(server.pid), str(count)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=RELOAD_S)
+            drill.require(done.returncode == 0, f"cavalcade scale {count}: exit code {done.returncode}")
+            server.wait_workers(lambda pids, count=count: len(pids) == count)
+            time.sleep(drill.options.seconds / 10)
 
 
 def stop(drill: Drill) -> None:
@@ -214,9 +221,8 @@ def kill_worker(drill: Drill) -> None:
     with drill.server() as server, drill.traffic(server):
         for pid in server.worker_pids:
             time.sleep(drill.options.seconds / 10)
-            drill.outcome.allowed += server.freeze(pid)
             before = {*server.worker_pids}
-            server.signal(signal.SIGKILL, pid)
+            drill.outcome.allowed += server.kill_worker(pid)
             slowest_s = max(slowest_s, server.wait_workers(lambda pids, before=before: bool({*pids} - before)))
         time.sleep(drill.options.seconds / 10)
     drill.outcome.facts.append(f"successor forked after {1000 * slowest_s:.0f} ms at most")
@@ -253,8 +259,7 @@ def kill_handover(drill: Drill) -> None:
                 server.signal(signal.SIGHUP)
                 pid = int(server.wait_line(r"\(pid (\d+)\) drains", RELOAD_S, after=mark)[1])
                 time.sleep(0.002 * (number - 2))  # each time a little later in what it does
-                held = server.freeze(pid)
-                server.signal(signal.SIGKILL, pid)
+                held = server.kill_worker(pid)
                 killed_with.append(held)
                 drill.outcome.allowed += held
                 server.wait_line(r"reloaded in", RELOAD_S, after=mark)
@@ -310,43 +315,11 @@ def freeze(drill: Drill) -> None:
 # == streams =============================================================================================================
 
 
-class Streams:
-    """Clients of endless responses."""
-
-    def __init__(self, server: Running, count: int) -> None:
-        self._socks = []
-        for _ in range(count):
-            sock = socket.create_connection(server.address, timeout=20)
-            sock.sendall(b"GET /stream HTTP/1.1\r\nHost: streams\r\n\r\n")
-            self._socks.append(sock)
-        for sock in self._socks:
-            assert sock.recv(65536).startswith(b"HTTP/1.1 200")
-
-    def ended_well(self, timeout_s: float) -> int:
-        """Read every stream to its end; how many ended with the app's last event and the last chunk."""
-        deadline = time.monotonic() + timeout_s
-        well = 0
-        for sock in self._socks:
-            tail = b""
-            try:
-                while b"\r\n0\r\n\r\n" not in tail:
-                    sock.settimeout(max(0.01, deadline - time.monotonic()))
-                    data = sock.recv(65536)
-                    if not data:
-                        break
-                    tail = (tail + data)[-400:]
-            except OSError:
-                pass
-            well += b"data: end" in tail and tail.endswith(b"0\r\n\r\n")
-            sock.close()
-        return well
-
-
 def streams_reload(drill: Drill) -> None:
     """50 event streams are open at a reload: they learn of it and end, the old workers run their lifespan shutdown and go in time."""
     with drill.server("--graceful-timeout", f"{STREAM_GRACE_S:g}s") as server, drill.traffic(server):
         old = server.worker_pids
-        streams = Streams(server, STREAMS)
+        streams = Streams(server.address, STREAMS)
         deploy(server.folder, "v2")
         began = time.monotonic()
         server.signal(signal.SIGHUP)
@@ -359,7 +332,7 @@ def streams_stop(drill: Drill) -> None:
     """50 event streams are open at SIGTERM."""
     with drill.server("--graceful-timeout", f"{STREAM_GRACE_S:g}s") as server:
         old = server.worker_pids
-        streams = Streams(server, STREAMS)
+        streams = Streams(server.address, STREAMS)
         began = time.monotonic()
         server.signal(signal.SIGTERM)
         server.wait_exit(0, timeout_s=STREAM_GRACE_S + 5)
@@ -367,7 +340,8 @@ def streams_stop(drill: Drill) -> None:
 
 
 def check_streams(drill: Drill, server: Running, streams: Streams, old: list[int], took_s: float) -> None:
-    well = streams.ended_well(STREAM_GRACE_S + 5)
+    well = streams.ended_well(b"data: end\n\n", STREAM_GRACE_S + 5)
+    streams.close()
     file = server.folder / "shutdowns"
     shut = {int(line) for line in file.read_text().split()} if file.exists() else set()
     drill.outcome.requests += STREAMS

@@ -149,13 +149,18 @@ class Running(LiveServer):
                 time.sleep(POLL_S)
         return True
 
-    def freeze(self, pid: int) -> int:
-        """SIGSTOP a worker; returns how many client connections it has, a number that stands from now on."""
-        self.signal(signal.SIGSTOP, pid)
-        # Stopping is no instant: on its way into the kernel it may accept once more.
-        while psutil.Process(pid).status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
-            pass
-        return max(0, _sockets(pid) - self.own_sockets)
+    def kill_worker(self, pid: int) -> int:
+        """SIGKILL a worker; returns how many client connections it had. It is stopped first, so that the number stands."""
+        try:
+            self.signal(signal.SIGSTOP, pid)
+            # Stopping is no instant: on its way into the kernel it may accept once more.
+            while psutil.Process(pid).status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+                pass
+            held = max(0, _sockets(pid) - self.own_sockets)
+            self.signal(signal.SIGKILL, pid)
+            return held
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            return 0  # it was on its way out, and is faster than we
 
     def wait_workers(self, wanted: Callable[[list[int]], bool], timeout_s: float = 20.0) -> float:
         """Wait until the pids of the workers are as wanted. Returns the seconds it took."""

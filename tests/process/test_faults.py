@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from time import monotonic
 
 import psutil
 import pytest
 
 from cavalcade.testing import LiveServer
 from cavalcade.testing.clients import processes, wait_gone
-from cavalcade.testing.traffic import Report, Traffic, deploy
+from cavalcade.testing.streams import Streams
+from cavalcade.testing.traffic import Mix, Report, Traffic, deploy
 
 RELOAD_S = 30.0
 SHARE = 500  # requests between two things that are done to the server
+
+STREAMS = 50
+STREAM_GRACE_S = 6.0
 
 pytestmark = pytest.mark.slow
 
@@ -36,11 +41,22 @@ def serve(tmp_path: Path, loop_name: str) -> Iterator[Serve]:
 
 
 def sockets_of(pid: int) -> int:
-    """How many sockets a process has open."""
-    folder = Path(f"/proc/{pid}/fd")
-    if not folder.exists():
+    """How many sockets a process has open; it must be idle, or stopped."""
+    if not Path("/proc/self/fd").exists():
         pytest.skip("there is no /proc here")
-    return sum(os.readlink(entry).startswith("socket:") for entry in folder.iterdir())
+    return sum(os.readlink(entry).startswith("socket:") for entry in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def freeze(pid: int) -> int:
+    """Stop a process: from here on it has the sockets that it has, and this is how many."""
+    try:
+        process = psutil.Process(pid)
+        process.suspend()
+        while process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+            pass
+        return sockets_of(pid)
+    except (psutil.NoSuchProcess, OSError):
+        return 0  # it was faster
 
 
 def more(traffic: Traffic, requests: int = SHARE) -> None:
@@ -139,18 +155,62 @@ def test_a_server_whose_supervisor_is_killed_answers_whoever_was_accepted(serve:
 
 def test_a_killed_worker_takes_only_its_own_connections_along(serve: Serve) -> None:
     server = serve(workers=2)
-    doomed = psutil.Process(server.worker_pids[0])
-    without_clients = sockets_of(doomed.pid)
+    doomed = server.worker_pids[0]
+    without_clients = sockets_of(doomed)
     with Traffic(server.address) as traffic:
         more(traffic)
         mark = server.mark()
-        doomed.suspend()  # from here on it has the connections that it has
-        while doomed.status() != psutil.STATUS_STOPPED:
-            pass
-        connections = sockets_of(doomed.pid) - without_clients
-        doomed.kill()
+        connections = freeze(doomed) - without_clients
+        server.signal(signal.SIGKILL, doomed)
         server.wait_line("ready after", RELOAD_S, after=mark)
         more(traffic)
     report = traffic.report
     assert report.failed <= connections, report.explain()
     assert {*report.by_failure()} <= {"reset", "closed", "short"}
+
+
+def test_a_worker_killed_while_it_hands_over_takes_only_what_it_still_has_along(serve: Serve, tmp_path: Path) -> None:
+    server = serve(workers=2)
+    without_clients = sockets_of(server.worker_pids[0])
+    with Traffic(server.address, Mix(kept=2, pausing=100, closing=2, uploads=1, late=4)) as traffic:
+        more(traffic)
+        deploy(tmp_path, "v2")
+        mark = server.mark()
+        server.signal(signal.SIGHUP)
+        doomed = int(server.wait_line(r"\(pid (\d+)\) drains", RELOAD_S, after=mark)[1])
+        connections = freeze(doomed) - without_clients
+        with suppress(ProcessLookupError):
+            server.signal(signal.SIGKILL, doomed)
+        server.wait_line("reloaded in", RELOAD_S, after=mark)
+        more(traffic)
+    report = traffic.report
+    assert report.failed <= max(0, connections), report.explain()
+
+
+def test_event_streams_end_whole_at_a_reload(serve: Serve, tmp_path: Path) -> None:
+    server = serve("--graceful-timeout", f"{STREAM_GRACE_S}s")
+    old = server.worker_pids
+    with Streams(server.address, STREAMS) as streams, Traffic(server.address) as traffic:
+        deploy(tmp_path, "v2")
+        began = monotonic()
+        mark = server.mark()
+        server.signal(signal.SIGHUP)
+        for pid in old:
+            server.wait_line(rf"\(pid {pid}\) has left", RELOAD_S, after=mark)
+        took_s = monotonic() - began
+        assert streams.ended_well(b"data: end\n\n", STREAM_GRACE_S) == STREAMS
+    assert_nothing_lost(traffic.report)
+    assert {*old} <= {int(line) for line in (tmp_path / "shutdowns").read_text().split()}
+    assert took_s < STREAM_GRACE_S + 1
+
+
+def test_event_streams_end_whole_at_a_stop(serve: Serve, tmp_path: Path) -> None:
+    server = serve("--graceful-timeout", f"{STREAM_GRACE_S}s")
+    workers = server.worker_pids
+    with Streams(server.address, STREAMS) as streams:
+        began = monotonic()
+        server.stop()
+        assert monotonic() - began < STREAM_GRACE_S + 1
+        assert streams.ended_well(b"data: end\n\n", STREAM_GRACE_S) == STREAMS
+    assert {*workers} == {int(line) for line in (tmp_path / "shutdowns").read_text().split()}
+    assert "Traceback" not in server.transcript()
