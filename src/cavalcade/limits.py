@@ -54,6 +54,7 @@ MEMORY_SAMPLES = 5  # so many in a row over max_memory, and it asks to be replac
 KILL_AFTER_S = 2.0  # beyond the graceful timeout, before a worker that will not go is killed
 BOOT_STOP_S = 1.0  # a worker that is not ready yet has nothing to finish; after this it is killed
 SIGNAL_ECHO_S = 0.2  # the same signal again within this is one wish: a shell or a wrapper passed Ctrl-C on as well
+WATCHDOG_SILENCE_S = 1.0  # a service manager's watchdog is fed while some worker's loop turned within this
 BACKLOG = 2048
 WORKERS_MAX = 512
 BOARD_ROWS = 2 * WORKERS_MAX  # in a reload the old and the new workers overlap

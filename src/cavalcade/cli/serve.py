@@ -43,7 +43,7 @@ def serve(screen: Screen, /, **values: Any) -> int:
     """Serve APP: module:attribute, a module, a file, or nothing to have the project looked through."""
     resolved = settle(given(values), cwd=Path.cwd(), environ=os.environ)
     screen.log_format = resolved.settings.log_format
-    return supervisor.run(resolved.settings, notes=resolved.notes)
+    return supervisor.run(resolved.settings, notes=resolved.notes, bind_asked=_bind_asked(resolved))
 
 
 def run(app: str | ASGIApp = "", **options: object) -> None:
@@ -62,12 +62,17 @@ def run(app: str | ASGIApp = "", **options: object) -> None:
     if isinstance(app, str):
         resolved = settle({**options, "app": app or None}, cwd=Path.cwd(), environ=environ, origin_of=_as_argument)
         settings = _beside_script(resolved)
-        code = _guarded(settings, lambda: supervisor.run(settings, notes=resolved.notes))
+        code = _guarded(settings, lambda: supervisor.run(settings, notes=resolved.notes, bind_asked=_bind_asked(resolved)))
     else:
         resolved = _alone(resolve(options, cwd=Path.cwd(), environ=environ, origin_of=_as_argument))
         code = _guarded(resolved.settings, lambda: _run_object(app, resolved))
     if code:
         raise SystemExit(code)
+
+
+def _bind_asked(resolved: Resolved) -> bool:
+    """Has somebody said where to listen? What a platform or nobody says gives way to sockets that are open already."""
+    return resolved.origins["bind"] not in ("default", "PORT")
 
 
 def _as_argument(name: str) -> str:

@@ -90,6 +90,28 @@ def bind_all(addresses: Sequence[str], backlog: int) -> list[Listener]:
     return listeners
 
 
+def adopt(fd: int) -> Listener:
+    """A listener from an inherited descriptor that listens already; its socket file, if it has one, belongs to whoever made it.
+
+    Raises `OSError` for anything else than a stream socket that listens.
+    """
+    os.set_inheritable(fd, False)
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
+    sock = socket.socket(fileno=fd)
+    if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        sock.detach()
+        raise OSError(errno.EINVAL, "it does not listen for streams")
+    sock.setblocking(False)
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        path = f"@{name[1:].decode()}" if isinstance(name, bytes) else str(name)
+        return Listener(sock, f"unix:{path}", f"unix:{path}")
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    host, port = str(name[0]), int(name[1])
+    return Listener(sock, f"http://{_shown(_reachable(host))}:{port}", f"{_shown(host)}:{port}")
+
+
 def close(listener: Listener) -> None:
     """Close a listener for good and remove its socket file, unless another server has put its own there since."""
     listener.sock.close()
@@ -184,11 +206,17 @@ def _listen_inet(inet: _Inet, backlog: int) -> Listener:
             sock.close()
         raise _explain_inet(inet, exc) from exc
     port = sock.getsockname()[1]
-    reachable = inet.host
-    if ipaddress.ip_address(inet.host.partition("%")[0]).is_unspecified:
-        reachable = "::1" if inet.family == socket.AF_INET6 else "127.0.0.1"
-    shown = f"[{reachable}]" if inet.family == socket.AF_INET6 else reachable
-    return Listener(sock, f"http://{shown}:{port}", f"{inet.shown_host}:{port}")
+    return Listener(sock, f"http://{_shown(_reachable(inet.host))}:{port}", f"{inet.shown_host}:{port}")
+
+
+def _reachable(host: str) -> str:
+    """Where a client reaches a host that is listened on."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return host if not address.is_unspecified else "::1" if address.version == 6 else "127.0.0.1"
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _explain_inet(inet: _Inet, exc: OSError) -> BindError:

@@ -31,44 +31,57 @@ from cavalcade.net.sockets import Listener
 from cavalcade.observe import deaths, logs
 from cavalcade.supervisor import commands as do
 from cavalcade.supervisor import events as on
-from cavalcade.supervisor import policy, signals, status
+from cavalcade.supervisor import policy, signals, status, systemd
 from cavalcade.supervisor.children import Link, NurseryChild, WorkerChild, fork_line, order_line, spawn_nursery
 from cavalcade.supervisor.control import Control
+from cavalcade.supervisor.health import Health
 from cavalcade.supervisor.pidfile import PidFile
 from cavalcade.supervisor.state import Rules, State
 from cavalcade.supervisor.status import Status
+from cavalcade.supervisor.systemd import Notifier
 from cavalcade.worker import channel
 from cavalcade.worker import nursery_channel as say
 
 log = logging.getLogger("cavalcade")
 
 
-def run(settings: Settings, *, notes: Sequence[str] = ()) -> int:
+def run(settings: Settings, *, notes: Sequence[str] = (), bind_asked: bool = True) -> int:
     """The whole life of a server, from the sockets to the exit code: 0 clean, 3 the app did not start, 1 anything else.
 
     Only in the main thread; it takes the signals of the process over, and waits for every child that the process has. `notes`
-    are lines for the log that came up while the settings were read. Raises `BindError` or another `StartupError` where it
-    cannot even begin; nothing is left behind then.
+    are lines for the log that came up while the settings were read; `bind_asked` says whether somebody asked for these addresses,
+    or they are the default. Raises `BindError` or another `StartupError` where it cannot even begin; nothing is left behind then.
     """
     logs.configure(settings)
+    notifier = Notifier(os.environ)
     # First of all, before any user code runs: a port in use is known at once, and not after a long import.
-    listeners = sockets.bind_all(settings.bind, settings.backlog)
+    listeners, more_notes = _listen(settings, bind_asked)
     try:
         pid_file = PidFile(settings.pid) if settings.pid else None
         if pid_file is not None:
             pid_file.write()
         try:
-            return _supervise(settings, listeners, notes)
+            return _supervise(settings, listeners, notifier, [*notes, *more_notes])
         finally:
             if pid_file is not None:
                 pid_file.remove()
     finally:
         for listener in listeners:
             sockets.close(listener)
+        notifier.close()
         logs.flush()
 
 
-def _supervise(settings: Settings, listeners: list[Listener], notes: Sequence[str]) -> int:
+def _listen(settings: Settings, bind_asked: bool) -> tuple[list[Listener], list[str]]:
+    """The sockets to serve on, with what is to be said about them: systemd's where it has opened any, else our own."""
+    inherited = systemd.take_sockets(os.environ)
+    if inherited and not bind_asked:
+        return inherited, [f"socket activation: {len(inherited)} inherited from the service manager"]
+    used, rest, notes = systemd.choose(inherited, settings.bind)
+    return [*used, *sockets.bind_all(rest, settings.backlog)], notes
+
+
+def _supervise(settings: Settings, listeners: list[Listener], notifier: Notifier, notes: Sequence[str]) -> int:
     name = settings.name or settings.app
     setproctitle.setproctitle(f"cavalcade: supervisor [{name}]")
     rules = Rules(
@@ -92,7 +105,7 @@ def _supervise(settings: Settings, listeners: list[Listener], notes: Sequence[st
     queue = make_queue()
     loop = asyncio.SelectorEventLoop()
     try:
-        return Supervisor(settings, listeners, board, queue, State(rules), loop).run()
+        return Supervisor(settings, listeners, board, queue, State(rules), loop, notifier).run()
     finally:
         loop.close()
         for end in queue:
@@ -111,8 +124,10 @@ class Supervisor:
         queue: tuple[socket.socket, socket.socket],
         state: State,
         loop: asyncio.AbstractEventLoop,
+        notifier: Notifier,
     ) -> None:
         self._settings = settings
+        self._health = Health(notifier, state, board, loop)
         self._listeners = listeners
         self._board = board
         self._queue = queue  # held here too, so that a connection in it outlives every worker
@@ -171,6 +186,7 @@ class Supervisor:
                 for command in policy.step(self._state, self._events.popleft(), self._loop.time()):
                     self._execute(command)
             self._set_timer()
+            self._health.tell()
         except Exception:
             log.exception("the supervisor has failed; every worker drains and exits")
             if not self._done.done():
@@ -227,7 +243,6 @@ class Supervisor:
         urls = ", ".join(listener.url for listener in self._listeners)
         workers = "1 worker" if command.workers == 1 else f"{command.workers} workers"
         log.info("ready in %.1f s: %s (%s, pid %d)", command.seconds, urls, workers, os.getpid())
-        # supervisor/systemd.py will send READY=1 from here.
 
     def _start_nursery(self, generation: int) -> None:
         ours, theirs = socket.socketpair()
