@@ -122,11 +122,15 @@ def test_the_watchdog_is_fed_only_while_some_loop_turns(project: Any, tmp_path: 
             server.signal(signal.SIGSTOP, pid)
         manager.sock.settimeout(3.0)  # well over WATCHDOG_USEC, after the second that a loop may be silent
         with pytest.raises(TimeoutError):
-            for _ in range(20):
-                manager.hear(WATCHDOG="1")
+            starve(manager)
         for pid in server.worker_pids:
             server.signal(signal.SIGCONT, pid)
         manager.sock.settimeout(WAIT_S)
+        manager.hear(WATCHDOG="1")
+
+
+def starve(manager: Manager) -> None:
+    for _ in range(20):
         manager.hear(WATCHDOG="1")
 
 

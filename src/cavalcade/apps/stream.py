@@ -36,12 +36,13 @@ class Stream(Protocol):
 class Totals:
     """What one worker has done, as plain attributes: the heartbeat copies them to the board."""
 
-    __slots__ = ("by_class", "bytes_sent", "requests")
+    __slots__ = ("by_class", "bytes_sent", "requests", "shed")
 
     def __init__(self) -> None:
         self.requests = 0
         self.by_class = [0] * 10
         self.bytes_sent = 0
+        self.shed = 0  # answered 503 without the app: too many were in flight
 
 
 class Serving:

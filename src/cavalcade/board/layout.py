@@ -28,6 +28,7 @@ STATUS_3XX: Final = 11
 STATUS_4XX: Final = 12
 STATUS_5XX: Final = 13
 BYTES_SENT: Final = 14
+SHED: Final = 15  # requests answered 503 without the app, because too many were in flight
 
 COUNTERS: Final[dict[str, int]] = {
     "requests": REQUESTS,
@@ -37,6 +38,7 @@ COUNTERS: Final[dict[str, int]] = {
     "status_4xx": STATUS_4XX,
     "status_5xx": STATUS_5XX,
     "bytes_sent": BYTES_SENT,
+    "shed": SHED,
 }
 
 WORD_BYTES: Final = 8

@@ -141,6 +141,10 @@ class Settings:
     limit_request_head: Bytes = option(limits.HEAD_BYTES, "Most bytes of a request head; 431 beyond it.", "limits", minimum=256)
     limit_request_body: Bytes = option(0, "Longest request body; 413 beyond it; 0 for no limit.", "limits", minimum=0)
 
+    limit_concurrency: int = option(
+        0, "Most requests in flight in one worker, idle connections not counted; 503 beyond it; 0 for no limit.", "limits", minimum=0
+    )
+
     # -- responses
     server_header: bool = option(True, "Send the Server header.", "responses")
     date_header: bool = option(True, "Send the Date header.", "responses")

@@ -22,6 +22,7 @@ from cavalcade.apps.asgi.order import NOTHING as NOTHING_SENT
 from cavalcade.errors import PeerError, PeerTooSlow
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.handover import Passport
+from cavalcade.net.overload import failure_headers, turn_away
 from cavalcade.types import Address
 from cavalcade.wire.h1 import H1
 from cavalcade.wire.sink import Head
@@ -162,6 +163,9 @@ class Connection:
             self.started = perf_counter()
         if context.closes:
             self.engine.keep_alive = False
+        if context.limit and len(context.serving.running) >= context.limit:
+            turn_away(self, head)
+            return
         if head.length == 0:
             self.deadline = 0.0
             self.exchange = exchange = Exchange(context.serving, self, asgi_scope.build(context.serving, self.template, head), False)
@@ -297,7 +301,7 @@ class Connection:
         if self.head_is_out():
             self.reset()
             return False
-        self.start(status, [(b"content-type", b"text/plain; charset=utf-8")])
+        self.start(status, failure_headers(status, self.context.draining))
         self.write(text.encode(), False)
         return True
 

@@ -33,6 +33,8 @@ class ConnectionContext:
         self.rules = rules
         self.access = access
         self.peer_log = PeerLog()
+        self.overload_log = PeerLog()  # a flood of one kind must not hide the other
+        self.limit = settings.limit_concurrency  # requests in flight; 0 for no limit
         self.connections: set[Connection] = set()
         self.row = row
         self.on_first = _nothing  # called when the first connection comes

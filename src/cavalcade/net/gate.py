@@ -21,14 +21,13 @@ from collections.abc import Callable, Sequence
 from cavalcade import limits
 from cavalcade.board.siblings import Siblings
 from cavalcade.net import handover
-from cavalcade.net.connection import Connection
+from cavalcade.net.connection import IDLE, Connection
 from cavalcade.net.context import ConnectionContext
 from cavalcade.types import Address
 
 log = logging.getLogger("cavalcade")
 
 ACCEPTS_PER_WAKE = 16  # then the loop turns once, so that a burst does not hold up requests that are being answered
-EXHAUSTED_PAUSE_S = 0.5  # out of descriptors: the backlog is safe with the kernel, look again after this
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 SHUT = (errno.EINVAL, errno.EBADF)  # what accept() says of a socket that a sibling has shut down
 
@@ -52,7 +51,8 @@ class Gate:
         self._open = False
         self._watching = False
         self._stepped_back = 0
-        self._exhausted = False
+        self._exhausted_at = 0.0  # when accept() last failed for want of descriptors; 0 while there are enough
+        self._shed = 0  # idle connections closed since they ran out
         self._starting: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
@@ -137,7 +137,6 @@ class Gate:
             else:
                 raise
             return False
-        self._exhausted = False
         connected.setblocking(False)
         client: Address | None = None
         name = connected.getsockname()
@@ -178,8 +177,34 @@ class Gate:
             if connection.transport is None:
                 self._context.closed()
 
+    # -- out of descriptors --------------------------------------------------------------------------------------------------
+
     def _run_out(self, error: OSError) -> None:
-        if not self._exhausted:
-            self._exhausted = True
-            log.error("cannot accept: %s; waiting for connections to close (see `ulimit -n`)", error.strerror)
-        self._pause(EXHAUSTED_PAUSE_S)
+        """Pause, because a level-triggered socket would wake us at once and for ever, and make room: who has been idle longest goes.
+        Those who wait to be accepted are safe with the kernel meanwhile."""
+        before, self._exhausted_at = self._exhausted_at, time.monotonic()
+        closed = self._shed_idle()
+        self._shed += closed
+        self._pause(limits.EXHAUSTED_SHED_PAUSE_S if closed else limits.EXHAUSTED_PAUSE_S)
+        if not before:
+            log.error("cannot accept: %s; idle connections are closed to make room, oldest first (see `ulimit -n`)", error.strerror)
+            self._loop.call_later(limits.EXHAUSTED_OVER_S, self._look_for_end)
+
+    def _shed_idle(self) -> int:
+        """Close the connections that have been idle longest, some at a time. Returns how many."""
+        idle = [connection for connection in self._context.connections if connection.deadline_for == IDLE and connection.is_idle()]
+        idle.sort(key=lambda connection: connection.deadline)  # all have the same time, so the first to end has waited longest
+        oldest = idle[: min(limits.EXHAUSTED_SHED, -(-len(idle) // 2))]
+        for connection in oldest:
+            connection.close_idle()
+        return len(oldest)
+
+    def _look_for_end(self) -> None:
+        """Say once that it is over: when it has not happened for a while."""
+        left_s = self._exhausted_at + limits.EXHAUSTED_OVER_S - time.monotonic()
+        if left_s > 0:
+            self._loop.call_later(left_s, self._look_for_end)
+            return
+        self._exhausted_at = 0.0
+        log.info("accepting again: there are descriptors enough; %d idle connections were closed meanwhile", self._shed)
+        self._shed = 0

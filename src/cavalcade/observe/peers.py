@@ -26,6 +26,10 @@ class PeerLog:
         """A connection was closed without an answer."""
         self._line(now, f"connection of {peer} closed: {why}")
 
+    def shed(self, now: float, peer: str, running: int) -> None:
+        """A request was answered 503 without the app."""
+        self._line(now, f"overloaded: {running} requests in flight (limit_concurrency); one of {peer} was answered 503")
+
     def _line(self, now: float, text: str) -> None:
         if now < self._next_at:
             self._left_out += 1

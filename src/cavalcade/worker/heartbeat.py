@@ -57,5 +57,6 @@ class Heartbeat:
         row.set(layout.IN_FLIGHT, len(serving.running))
         row.set(layout.REQUESTS, totals.requests)
         row.set(layout.BYTES_SENT, totals.bytes_sent)
+        row.set(layout.SHED, totals.shed)
         for status_class in range(1, 6):
             row.set(layout.STATUS_1XX + status_class - 1, totals.by_class[status_class])
