@@ -17,6 +17,7 @@ LEADING_EMPTY_LINES_BYTES = 64  # RFC 9112 section 2.2: some clients send a stra
 LENGTH_MAX = 2**53 - 1  # no body is longer; everything near 2^63 or 2^64 is an attack on somebody's integers
 CHUNK_LINE_BYTES = 256  # a chunk-size line with its extensions; no client needs more
 BODY_BUFFER_BYTES = 64 * KIB  # unread request body held for an app before the socket is paused
+PIPELINED_PER_TURN = 16  # requests of one connection that are begun before other connections have their turn
 PIPELINE_BUFFER_BYTES = 64 * KIB  # bytes of later requests held behind a running one before the socket is paused
 WRITE_HIGH_BYTES = 64 * KIB  # response bytes not yet taken by the kernel before `send` waits
 JOIN_BYTES = 64 * KIB  # head and body up to this are joined into one write; beyond it the copy costs more

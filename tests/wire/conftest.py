@@ -97,8 +97,11 @@ class Recorder:
         try:
             for piece in pieces:
                 self.engine.feed(piece)
-                while self.due:
-                    self.let_go()
+                while self.due or self.engine.due():
+                    if self.due:
+                        self.let_go()
+                    else:
+                        self.engine.next_request()
         except PeerError as error:
             self.said.status = error.status
             self.said.cause = error.cause

@@ -10,6 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cavalcade import limits
+from cavalcade.wire.h1 import H1, Rules
+from cavalcade.wire.sink import Head
+
 HOST = b"Host: a\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -320,6 +324,33 @@ def test_what_follows_a_refusal_is_not_looked_at(feed: Any) -> None:
 def test_ten_thousand_pipelined_requests_do_not_recurse(feed: Any, at_once: bool) -> None:
     said = feed(get() * 10_000, at_once=at_once)
     assert len(said.requests) == 10_000
+
+
+def test_only_so_many_pipelined_requests_are_begun_at_a_time() -> None:
+    """An app that answers at once would otherwise answer thousands before any other connection has its turn."""
+    begun = 0
+
+    class AtOnce:
+        def on_request(self, head: Head) -> None:
+            nonlocal begun
+            begun += 1
+            engine.next_request()
+
+        def on_body(self, chunk: bytes) -> None:
+            raise AssertionError
+
+        def on_end(self) -> None:
+            raise AssertionError
+
+    engine = H1(AtOnce(), Rules())
+    engine.feed(get() * 40)
+    counts = [begun]
+    while engine.due():
+        assert not engine.idle()
+        engine.next_request()
+        counts.append(begun)
+    assert counts == [limits.PIPELINED_PER_TURN, 2 * limits.PIPELINED_PER_TURN, 40]
+    assert engine.idle()
 
 
 # -- options -------------------------------------------------------------------------------------------------------------

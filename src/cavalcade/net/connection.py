@@ -63,6 +63,7 @@ class Connection:
         self.body_pending = False
         self.continue_due = False
         self.read_paused = False
+        self.turn_due = False  # more of what is held will be fed in the next turn of the loop
         self.started = 0.0
         # the response
         self.sent_bytes = 0
@@ -104,8 +105,7 @@ class Connection:
             self.refuse(error, data)
             return
         if engine.rest:
-            if len(engine.rest) > limits.PIPELINE_BUFFER_BYTES:
-                self.pause_reading()
+            self.hold_rest()
         elif self.exchange is None:
             if engine.head_bytes:
                 self.await_head()
@@ -359,8 +359,8 @@ class Connection:
         self.deadline = context.now + context.keep_alive_s
         self.deadline_for = IDLE
         engine = self.engine
-        if self.read_paused and len(engine.rest) <= limits.PIPELINE_BUFFER_BYTES:
-            self.resume_reading()
+        if self.read_paused and not engine.feeding:
+            self.hold_rest()
         if engine.rest and not engine.feeding:
             # Not from here: this may be inside of an app's `send`, and the next request must not run inside of that.
             context.loop.call_soon(self.next_request)
@@ -370,15 +370,30 @@ class Connection:
             self.leave()
 
     def next_request(self) -> None:
+        self.turn_due = False
         if self.lingering or self.exchange is not None or self.transport.is_closing():
             return
-        rest = self.engine.rest
+        engine = self.engine
+        rest = engine.rest
         try:
-            self.engine.next_request()
+            engine.next_request()
         except PeerError as error:
             self.refuse(error, rest)
             return
+        if engine.rest or self.read_paused:
+            self.hold_rest()
         self.await_head()
+
+    def hold_rest(self) -> None:
+        """Bytes of later requests are held, or were: only so many, and not for ever."""
+        engine = self.engine
+        if len(engine.rest) > limits.PIPELINE_BUFFER_BYTES:
+            self.pause_reading()
+        elif self.exchange is None:
+            self.resume_reading()
+        if self.exchange is None and not self.turn_due and engine.due():
+            self.turn_due = True
+            self.context.loop.call_soon(self.next_request)
 
     def account(self, status: int) -> None:
         """Count a request that is over, and log it."""

@@ -26,11 +26,12 @@ cdef class H1(Responses):
     cdef public bint head_complete, complete
     cdef public Py_ssize_t empty_bytes
 
-    @cython.locals(state=int)
+    @cython.locals(state=int, turns=int)
     cpdef feed(self, bytes data)
     cpdef next_request(self)
     cpdef close(self)
     cpdef bint idle(self)
+    cpdef bint due(self)
     @cython.locals(size=Py_ssize_t, end=Py_ssize_t, tail=bytes, rest=bytes, upgrade=bint, first=int)
     cpdef bytes feed_head(self, bytes data)
     cpdef stay_in_head(self, bytes data)

@@ -76,17 +76,23 @@ class H1(Responses):
     # -- bytes in --------------------------------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
-        """Parse as far as the message that is being answered allows; the rest waits for `next_request()`."""
+        """Parse as far as the message that is being answered allows, and not more requests at a time than is fair to others; the
+        rest waits for `next_request()`."""
         if self.rest:
             data = self.rest + data
             self.rest = b""
         self.feeding = True
+        turns = 0
         try:
             if self.state == HEAD:
                 data = self.feed_head(data)
             while data:
                 state = self.state
                 if state == HEAD:
+                    turns += 1
+                    if turns >= limits.PIPELINED_PER_TURN:
+                        self.rest = data
+                        return
                     data = self.feed_head(data)
                 elif state == BODY_LENGTH:
                     data = self.feed_length(data)
@@ -104,10 +110,11 @@ class H1(Responses):
             self.feeding = False
 
     def next_request(self) -> None:
-        """The response is done: go on with what the peer has sent meanwhile. Raises as `feed` does."""
-        if self.state != WAIT:
+        """The response is done, or others had their turn: go on with what the peer has sent meanwhile. Raises as `feed` does."""
+        if self.state == WAIT:
+            self.state = HEAD
+        elif self.state != HEAD:
             return
-        self.state = HEAD
         if self.rest and not self.feeding:
             data = self.rest
             self.rest = b""
@@ -118,9 +125,13 @@ class H1(Responses):
         self.state = CLOSED
         self.rest = b""
 
+    def due(self) -> bool:
+        """Is there something to go on with, as soon as others had their turn?"""
+        return self.state == HEAD and bool(self.rest)
+
     def idle(self) -> bool:
         """Is this between two requests, with not a byte of the next one here?"""
-        return self.state == HEAD and self.head_bytes == 0
+        return self.state == HEAD and self.head_bytes == 0 and not self.rest
 
     def feed_head(self, data: bytes) -> bytes:
         size = len(data)

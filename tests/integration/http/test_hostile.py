@@ -225,6 +225,16 @@ def test_an_app_that_fails_on_a_unix_socket(run: Any, serve: Any, truncated: Any
     run(main())
 
 
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 def test_ipv6(run: Any, serve: Any) -> None:
     async def main() -> None:
         scopes: list[Any] = []

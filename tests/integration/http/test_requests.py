@@ -151,6 +151,30 @@ def test_thousands_of_pipelined_requests(run: Any, serve: Any) -> None:
     run(main())
 
 
+def test_a_client_that_pipelines_thousands_does_not_hold_up_another(run: Any, serve: Any) -> None:
+    async def main() -> None:
+        answered = 0
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            nonlocal answered
+            answered += 1
+            await echo_path(scope, receive, send)
+
+        async with serve(app, lifespan="off", access_log=False) as served:
+            greedy, other = await served.connect(), await served.connect()
+            pushing = asyncio.ensure_future(greedy.send(get("/greedy") * 3000))
+            await served.until(lambda: answered)
+            await other.send(get("/other"))
+            before = answered
+            assert (await other.response()).body == b"/other"
+            assert answered - before < 500
+            for _ in range(3000):
+                await greedy.response()
+            await pushing
+
+    run(main())
+
+
 def test_what_is_pipelined_behind_a_running_request_is_bounded(run: Any, serve: Any) -> None:
     """A client that pipelines without end while its first request runs is stopped, and its memory here does not grow with every
     request that is answered either."""

@@ -231,9 +231,9 @@ class Exchange:
             pass  # it was told that the client is gone, and left
         elif self.sent == COMPLETE:
             if not cancelled:
-                log.error("%s: the app failed after its response was complete", self.request_line(), exc_info=error)
+                log.error("%s: the app failed after its response was complete", self.request_line(), exc_info=waits.as_the_app_saw(error))
         elif not cancelled:
-            log.error("%s: the app failed", self.request_line(), exc_info=error)
+            log.error("%s: the app failed", self.request_line(), exc_info=waits.as_the_app_saw(error))
             self.stream.fail(500, "Internal Server Error")
         elif self.noticed:
             self.stream.cut()

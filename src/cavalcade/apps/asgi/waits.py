@@ -4,6 +4,7 @@ is no `types.CoroutineType`, and frameworks look.
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from cavalcade.errors import CavalcadeError
@@ -23,6 +24,14 @@ def is_disconnect(error: BaseException) -> bool:
     if isinstance(error, ClientDisconnected) or type(error).__name__ == "ClientDisconnect":  # the name is Starlette's
         return True
     return error.__cause__ is not None and is_disconnect(error.__cause__)
+
+
+def as_the_app_saw(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
+    """For the log: the error without the frame of ours that called the app."""
+    trace = error.__traceback__
+    if trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return type(error), error, trace
 
 
 async def run(exchange: Exchange) -> None:
