@@ -30,7 +30,6 @@ import threading
 import time
 import warnings
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -43,8 +42,9 @@ from cavalcade.board import layout
 from cavalcade.board.siblings import Siblings
 from cavalcade.board.view import Board
 from cavalcade.errors import CavalcadeError
-from cavalcade.observe import deaths, logs
-from cavalcade.worker import channel, entry
+from cavalcade.observe import logs
+from cavalcade.observe.blackbox import BlackBox
+from cavalcade.worker import channel, entry, witness
 from cavalcade.worker import nursery_channel as say
 from cavalcade.worker.entry import Post
 
@@ -55,14 +55,6 @@ LINES_BYTES = 65536
 FDS_AT_ONCE = 64
 GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 PR_SET_PDEATHSIG = 1
-
-
-@dataclass(frozen=True)
-class Child:
-    """A worker that has been forked. `crash` is the file that faulthandler writes its last stack to."""
-
-    worker_id: int
-    crash: int
 
 
 class Nursery:
@@ -82,8 +74,8 @@ class Nursery:
         self._take = socket.socket(fileno=setup.take)
         self._board = Board.from_fd(setup.board, setup.slots)
         self._app: LoadedApp | None = None
-        self._ends: deque[int] = deque()  # workers' ends of their channels, received and not yet given away
-        self._children: dict[int, Child] = {}  # by pid
+        self._ends: deque[int] = deque()  # workers' ends of their channels and their black boxes, received and not yet given away
+        self._children: dict[int, int] = {}  # their numbers by pid
         self._quitting = False
         self._kill_at = math.inf
         self._warned = False
@@ -172,7 +164,8 @@ class Nursery:
             return
         match order:
             case say.ForkWorker():
-                self._fork(order, self._ends.popleft())
+                end = self._ends.popleft()
+                self._fork(order, end, self._ends.popleft() if order.boxed else -1)
             case say.Quit():
                 self._quitting = True
             case say.Setup():  # the first line, and only that
@@ -187,45 +180,44 @@ class Nursery:
         """The workers drain when the supervisor is gone; one that hangs must not stay behind as an orphan."""
         if time.monotonic() >= self._kill_at:
             self._kill_at = math.inf
-            for pid, child in self._children.items():
-                log.warning("worker %d (pid %d) has not left after the supervisor had gone: killed", child.worker_id, pid)
+            for pid, worker_id in self._children.items():
+                log.warning("worker %d (pid %d) has not left after the supervisor had gone: killed", worker_id, pid)
                 os.kill(pid, signal.SIGKILL)
 
     # -- forking ---------------------------------------------------------------------------------------------------------
 
-    def _fork(self, order: say.ForkWorker, end: int) -> None:
+    def _fork(self, order: say.ForkWorker, end: int, box: int) -> None:
         self._warn_of_threads()
         sys.stdout.flush()
         sys.stderr.flush()
-        crash = -1
         try:
-            crash = deaths.crash_file()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which we have named ourselves
                 pid = os.fork()
         except OSError as error:
-            for fd in (end, crash):
-                if fd >= 0:
-                    os.close(fd)
+            _close(end, box)
             self._report(say.ForkRefused(order.worker_id, error.strerror or str(error)))
             return
         if pid == 0:
             code = 1
             try:
-                code = self._be_worker(order, end, crash)
+                code = self._be_worker(order, end, box)
             finally:
                 os._exit(code)  # never back into the nursery's own stack
-        os.close(end)
-        self._children[pid] = Child(order.worker_id, crash)
+        _close(end, box)
+        self._children[pid] = order.worker_id
         self._report(say.Forked(order.worker_id, pid))
 
-    def _be_worker(self, order: say.ForkWorker, end: int, crash: int) -> int:
-        faulthandler.enable(crash)
+    def _be_worker(self, order: say.ForkWorker, end: int, box: int) -> int:
+        if box >= 0:
+            witness.answer_dumps(BlackBox(box))
+        else:
+            faulthandler.disable()  # the nursery's file is not this worker's
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._control.close()
         # Ends of other workers' channels: held here, they would hide those workers' deaths from the supervisor.
-        for fd in (self._wake_r, self._wake_w, *self._ends, *(child.crash for child in self._children.values())):
+        for fd in (self._wake_r, self._wake_w, *self._ends):
             os.close(fd)
         row = self._board.row(order.slot)
         row.set(layout.WORKER_ID, order.worker_id)
@@ -245,6 +237,7 @@ class Nursery:
             give=self._give,
             take=self._take,
             app=self._app,
+            box=BlackBox(box) if box >= 0 else None,
         )
         code = entry.main(post)
         for stream in (sys.stdout, sys.stderr):
@@ -275,16 +268,14 @@ class Nursery:
 
     def _reap(self) -> None:
         # One by one and by pid: a child that the app has started while it was imported is its own to wait for.
-        for pid, child in list(self._children.items()):
+        for pid, worker_id in list(self._children.items()):
             try:
                 found, status = os.waitpid(pid, os.WNOHANG)
             except ChildProcessError:  # somebody in this process has waited for everything
                 found, status = pid, 0
             if found:
                 del self._children[pid]
-                trace = deaths.read_crash(child.crash)
-                os.close(child.crash)
-                self._report(say.Exited(child.worker_id, os.waitstatus_to_exitcode(status), trace))
+                self._report(say.Exited(worker_id, os.waitstatus_to_exitcode(status)))
 
     def _report(self, report: say.Report) -> None:
         try:
@@ -297,6 +288,12 @@ def quietly_ignore_group_signals() -> None:
     """See the top of this file."""
     for signum in GROUP_SIGNALS:
         signal.signal(signum, _nothing)
+
+
+def _close(*fds: int) -> None:
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)
 
 
 def _nothing(signum: int, frame: object) -> None:

@@ -26,6 +26,8 @@ async def app(scope, receive, send):
     path = scope["path"]
     if path == "/exit":
         os._exit(int(scope["query_string"] or b"1"))
+    if path == "/hog":
+        hoard = [b"x" * 2**20 for _ in range(1000)]
     if path == "/block":
         # The loop is blocked for good; the head has left before, so that the client knows.
         await send({{"type": "http.response.start", "status": 200, "headers": []}})

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cavalcade.testing import LiveServer
-from cavalcade.testing.clients import WAIT_S, get, processes
+from cavalcade.testing.clients import WAIT_S, Slow, get, processes
 
 
 def pid_of(server: LiveServer, number: int) -> int:
@@ -29,7 +31,11 @@ def test_a_worker_that_is_killed_is_replaced_at_once_and_the_line_says_how_it_di
         pid = pid_of(server, 1)
         server.signal(signal.SIGKILL, pid)
         killed_at = time.monotonic()
-        server.wait_line(rf"worker 1 \(pid {pid}\) was killed by SIGKILL after .*, generation 1; replaced at once, 1 of 2 workers serve")
+        server.wait_line(
+            rf"worker 1 \(pid {pid}\) was killed by SIGKILL, not by us, and not by the kernel for memory: somebody has sent it; after .*, "
+            r"\d+ requests? served, none in flight at its last beat, generation 1; replaced at once, 1 of 2 workers serve",
+            WAIT_S,
+        )
         pid_of(server, 3)
         assert time.monotonic() - killed_at < 5.0
         assert get(server) == "v1"
@@ -38,7 +44,9 @@ def test_a_worker_that_is_killed_is_replaced_at_once_and_the_line_says_how_it_di
 def test_a_worker_whose_app_calls_exit_is_reported_with_its_status(project: Any) -> None:
     with project.server() as server:
         ask_until_gone(server, "/exit?7")
-        server.wait_line(r"worker \d \(pid \d+\) exited with status 7 after .*; replaced at once", WAIT_S)
+        server.wait_line(
+            r"worker \d \(pid \d+\) exited with status 7 by itself: something in it called os._exit.*; replaced at once", WAIT_S
+        )
         pid_of(server, 3)
 
 
@@ -46,9 +54,56 @@ def test_a_crash_in_c_code_is_reported_with_the_apps_own_frames(project: Any) ->
     project.deploy(startup="import ctypes; loop = asyncio.get_running_loop(); loop.add_signal_handler(10, ctypes.string_at, 0)")
     with project.server() as server:
         server.signal(signal.SIGUSR1, pid_of(server, 1))
-        server.wait_line(r"worker 1 \(pid \d+\) was killed by SIGSEGV after", WAIT_S)
+        server.wait_line(r"worker 1 \(pid \d+\) was killed by SIGSEGV: it crashed in C code; after", WAIT_S)
         server.wait_line("string_at")
         pid_of(server, 3)
+
+
+def test_the_requests_that_a_dead_worker_took_along_are_named(project: Any) -> None:
+    with project.server(workers=1) as server:
+        pid = pid_of(server, 1)
+        slow = [Slow(server), Slow(server)]
+        seen = time.monotonic()
+        while time.monotonic() < seen + 0.5:
+            get(server)  # a few beats, in which it tells
+        server.signal(signal.SIGKILL, pid)
+        server.wait_line(r"worker 1 .*, \d+ MiB, \d+ requests served, 2 in flight lost \(GET /slow, GET /slow\), generation 1", WAIT_S)
+        for each in slow:
+            each.close()
+
+
+def memory_cgroup() -> Path | None:
+    """A cgroup (version 1) of our own to limit memory in, where this machine lets us make one."""
+    top = Path("/sys/fs/cgroup/memory")
+    mine = top / f"cavalcade-test-{os.getpid()}"
+    if not (top / "memory.oom_control").exists():
+        return None
+    try:
+        mine.mkdir()
+        (mine / "memory.limit_in_bytes").write_text(str(96 * 1024 * 1024))
+    except OSError:
+        return None
+    return mine
+
+
+def test_a_worker_that_the_kernel_kills_for_memory_is_said_to_be_out_of_memory(project: Any) -> None:
+    group = memory_cgroup()
+    if group is None:
+        pytest.skip("no cgroup version 1 for memory may be made here")
+    try:
+        with project.server(workers=1) as server:
+            pid = pid_of(server, 1)
+            (group / "cgroup.procs").write_text(str(pid))
+            counted = time.monotonic()
+            while time.monotonic() < counted + 1.5:  # the supervisor looks once a second where a worker is counted
+                get(server)
+            ask_until_gone(server, "/hog")
+            server.wait_line(
+                rf"worker 1 \(pid {pid}\) was killed by SIGKILL, by the kernel: out of memory; after .*; replaced at once", WAIT_S
+            )
+            pid_of(server, 2)
+    finally:
+        group.rmdir()
 
 
 def test_a_worker_that_dies_at_every_boot_is_backed_off_while_the_other_serves(project: Any) -> None:

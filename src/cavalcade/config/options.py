@@ -115,6 +115,18 @@ class Settings:
         aliases=("timeout_graceful_shutdown",),
         minimum=0,
     )
+    stall_warn: Seconds = option(
+        limits.STALL_WARN_S,
+        "Say which line it was when a worker's event loop was blocked for longer than this; 0 for never.",
+        "timeouts",
+        minimum=0,
+    )
+    stall_kill: Seconds = option(
+        limits.STALL_KILL_S,
+        "Replace a worker whose event loop is blocked for this long; 0 for never. What merely awaits is never meant.",
+        "timeouts",
+        minimum=0,
+    )
     drain_delay: Seconds = option(
         0.0,
         "After SIGTERM, go on serving this long, not ready any more, before the stop: time for load balancers to notice.",

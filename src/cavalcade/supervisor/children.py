@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from cavalcade.board import layout
 from cavalcade.board.row import Row
+from cavalcade.observe.blackbox import BlackBox
 from cavalcade.worker import channel
 from cavalcade.worker import nursery_channel as say
 
@@ -34,7 +35,7 @@ class Link:
         self._on_line = on_line
         self._on_end = on_end
         self._lines = channel.Lines()
-        self._outbox: deque[tuple[bytes, int]] = deque()  # a line, and the descriptor that goes with it or -1
+        self._outbox: deque[tuple[bytes, list[int]]] = deque()  # a line, and the descriptors that go with it
         self.ended = False
         loop.add_reader(sock, self.read)
 
@@ -54,35 +55,35 @@ class Link:
                 self._loop.remove_reader(self._sock)
                 self._on_end()
 
-    def send(self, line: bytes, fd: int = -1) -> None:
-        """Send a line, with a descriptor if one is given; that one is closed here afterwards. To a closed end nothing is sent."""
-        self._outbox.append((line, fd))
+    def send(self, line: bytes, *fds: int) -> None:
+        """Send a line, with descriptors if any are given; those are closed here afterwards. To a closed end nothing is sent."""
+        self._outbox.append((line, list(fds)))
         self._write()
 
     def _write(self) -> None:
         self._loop.remove_writer(self._sock)
         while self._outbox:
-            line, fd = self._outbox.popleft()
+            line, fds = self._outbox.popleft()
             try:
-                sent = socket.send_fds(self._sock, [line], [fd]) if fd >= 0 else self._sock.send(line)
+                sent = socket.send_fds(self._sock, [line], fds) if fds else self._sock.send(line)
             except BlockingIOError:
-                self._outbox.appendleft((line, fd))
+                self._outbox.appendleft((line, fds))
                 self._loop.add_writer(self._sock, self._write)
                 return
             except OSError:  # the other end is gone, and `read` will say so
                 sent = len(line)
-            if fd >= 0:
+            for fd in fds:
                 os.close(fd)
             if sent < len(line):
-                self._outbox.appendleft((line[sent:], -1))
+                self._outbox.appendleft((line[sent:], []))
 
     def close(self) -> None:
         """Close our end. The callbacks are not called any more."""
         self.ended = True
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
-        for _, fd in self._outbox:
-            if fd >= 0:
+        for _, fds in self._outbox:
+            for fd in fds:
                 os.close(fd)
         self._outbox.clear()
         self._sock.close()
@@ -122,13 +123,14 @@ class NurseryChild:
 
 
 class WorkerChild:
-    """A worker's process and the link to it. The pid is 0 until it is known."""
+    """A worker's process and the link to it. The pid is 0 until it is known. `box` is None where none could be made."""
 
-    def __init__(self, worker_id: int, nursery: NurseryChild, row: Row, link: Link) -> None:
+    def __init__(self, worker_id: int, nursery: NurseryChild, row: Row, link: Link, box: BlackBox | None) -> None:
         self.worker_id = worker_id
         self.nursery = nursery
         self.row = row
         self.link = link
+        self.box = box
         self.pid = 0
         self.doomed = False  # to be killed as soon as its pid is known
 
@@ -137,6 +139,12 @@ class WorkerChild:
         if not self.pid and self.row.get(layout.WORKER_ID) == self.worker_id:
             self.pid = self.row.get(layout.PID)
         return self.pid
+
+    def close(self) -> None:
+        """Let go of the link and the box."""
+        self.link.close()
+        if self.box is not None:
+            self.box.close()
 
 
 def spawn_nursery(control: socket.socket, inherited: Sequence[int]) -> subprocess.Popen[bytes]:
@@ -156,6 +164,6 @@ def order_line(order: channel.Order) -> bytes:
     return channel.encode(order)
 
 
-def fork_line(worker_id: int, slot: int) -> bytes:
+def fork_line(worker_id: int, slot: int, *, boxed: bool) -> bytes:
     """An order to a nursery, as it goes over its control socket."""
-    return say.encode(say.ForkWorker(worker_id, slot))
+    return say.encode(say.ForkWorker(worker_id, slot, boxed))

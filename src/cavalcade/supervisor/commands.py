@@ -52,9 +52,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Kill:
-    """End a worker's process by SIGKILL; where its pid is not known yet, as soon as it is."""
+    """End a worker's process by SIGKILL; where its pid is not known yet, as soon as it is. With `abort` by SIGABRT, which leaves its
+    last stack behind."""
 
     worker_id: int
+    abort: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from signal import Signals
 
+from cavalcade.observe.deaths import Facts
 from cavalcade.worker import channel
+
+NO_FACTS = Facts()
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,16 @@ class WorkerReported:
 
 
 @dataclass(frozen=True)
+class LoopBlocked:
+    """A worker's loop has not turned for `stall_kill`. `text` says where, `trace` is its stack."""
+
+    worker_id: int
+    seconds: float
+    text: str
+    trace: str = ""
+
+
+@dataclass(frozen=True)
 class ChannelClosed:
     """A worker's end of its channel is closed. Its process is gone or will be told so at any moment, unless it is ill."""
 
@@ -114,11 +127,11 @@ class ChannelClosed:
 
 @dataclass(frozen=True)
 class WorkerExited:
-    """A worker's process is gone. `status` and `trace` as in `NurseryExited`."""
+    """A worker's process is gone. `status` as in `NurseryExited`."""
 
     worker_id: int
     status: int | None
-    trace: str = ""
+    facts: Facts = NO_FACTS
 
 
 Event = (
@@ -135,6 +148,7 @@ Event = (
     | WorkerForked
     | ForkFailed
     | WorkerReported
+    | LoopBlocked
     | ChannelClosed
     | WorkerExited
 )

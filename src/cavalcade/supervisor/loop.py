@@ -16,7 +16,7 @@ import platform
 import socket
 from collections import deque
 from collections.abc import Sequence
-from signal import SIGKILL, Signals
+from signal import SIGABRT, SIGKILL, Signals
 
 import msgspec
 import setproctitle
@@ -28,12 +28,14 @@ from cavalcade.errors import StartupError
 from cavalcade.net import sockets
 from cavalcade.net.handover import make_queue
 from cavalcade.net.sockets import Listener
-from cavalcade.observe import deaths, logs
+from cavalcade.observe import blackbox, deaths, logs
+from cavalcade.observe.blackbox import BlackBox
 from cavalcade.supervisor import commands as do
 from cavalcade.supervisor import events as on
 from cavalcade.supervisor import policy, signals, status, systemd
 from cavalcade.supervisor.children import Link, NurseryChild, WorkerChild, fork_line, order_line, spawn_nursery
 from cavalcade.supervisor.control import Control
+from cavalcade.supervisor.guard import Guard
 from cavalcade.supervisor.health import Health
 from cavalcade.supervisor.pidfile import PidFile
 from cavalcade.supervisor.state import Rules, State
@@ -138,6 +140,8 @@ class Supervisor:
         self._timer: asyncio.TimerHandle | None = None
         self._nurseries: dict[int, NurseryChild] = {}
         self._workers: dict[int, WorkerChild] = {}
+        self._guard = Guard(settings, loop, self._workers, self._post)
+        self._boxless = False
         self._done: asyncio.Future[int] = loop.create_future()
         self._control: Control | None = None
 
@@ -150,7 +154,7 @@ class Supervisor:
         finally:
             # Where it ends otherwise than by the policy's own exit, closing our ends is what makes every child leave.
             for worker in self._workers.values():
-                worker.link.close()
+                worker.close()
             for nursery in self._nurseries.values():
                 nursery.close()
             signals.silence(self._loop)
@@ -162,9 +166,11 @@ class Supervisor:
         code = 1
         try:
             self._post(on.Start())
+            self._guard.start()
             code = await self._done
             return code
         finally:
+            self._guard.stop()
             await control.stop(code)
 
     def _take_status(self) -> Status:
@@ -221,7 +227,7 @@ class Supervisor:
                 if worker is not None:
                     worker.link.send(order_line(command.order))
             case do.Kill():
-                self._kill(command.worker_id)
+                self._kill(command)
             case do.Forget():
                 self._forget(command)
             case do.Serving():
@@ -236,7 +242,8 @@ class Supervisor:
     def _forget(self, command: do.Forget) -> None:
         worker = self._workers.pop(command.worker_id, None)
         if worker is not None:
-            worker.link.close()
+            worker.close()
+        self._guard.forget(command.worker_id)
         self._board.fold(command.slot)
 
     def _serving(self, command: do.Serving) -> None:
@@ -250,7 +257,7 @@ class Supervisor:
         give, take = (end.fileno() for end in self._queue)
         crash = -1
         try:
-            crash = deaths.crash_file()
+            crash = blackbox.new_file()
             process = spawn_nursery(theirs, [*listening, self._board.fd, give, take, crash])
         except OSError as error:
             ours.close()
@@ -288,16 +295,28 @@ class Supervisor:
             return
         nursery = self._nurseries[command.generation]
         link = Link(self._loop, ours, lambda line: self._on_worker_line(worker_id, line), lambda: self._on_worker_end(worker_id))
-        self._workers[worker_id] = WorkerChild(worker_id, nursery, self._board.row(command.slot), link)
-        nursery.link.send(fork_line(worker_id, command.slot), theirs.detach())
+        box = self._make_box()
+        self._workers[worker_id] = WorkerChild(worker_id, nursery, self._board.row(command.slot), link, box)
+        descriptors = [theirs.detach()] + ([os.dup(box.fd)] if box is not None else [])
+        nursery.link.send(fork_line(worker_id, command.slot, boxed=box is not None), *descriptors)
 
-    def _kill(self, worker_id: int) -> None:
-        worker = self._workers.get(worker_id)
+    def _make_box(self) -> BlackBox | None:
+        """A worker is served without its black box as well; only stalls and crashes have no stack then."""
+        try:
+            return BlackBox.create()
+        except OSError as error:
+            if not self._boxless:
+                self._boxless = True
+                log.warning("no file for the stacks of blocked and crashed workers can be made (%s): they are reported without", error)
+            return None
+
+    def _kill(self, command: do.Kill) -> None:
+        worker = self._workers.get(command.worker_id)
         if worker is None:
             return
         pid = worker.find_pid()
         if pid:
-            _send_sigkill(pid)
+            _send(pid, SIGABRT if command.abort else SIGKILL)
         else:
             worker.doomed = True
 
@@ -322,7 +341,7 @@ class Supervisor:
                 worker = self._workers.get(report.worker_id)
                 if worker is not None:
                     worker.link.read()  # its last words, before its end
-                self._post(on.WorkerExited(report.worker_id, report.status, report.trace))
+                    self._post_exit(worker, report.status)
 
     def _on_forked(self, report: say.Forked) -> None:
         worker = self._workers.get(report.worker_id)
@@ -330,7 +349,7 @@ class Supervisor:
             return
         worker.pid = report.pid
         if worker.doomed:
-            _send_sigkill(worker.pid)
+            _send(worker.pid, SIGKILL)
         self._post(on.WorkerForked(report.worker_id, report.pid))
 
     # -- what workers say ------------------------------------------------------------------------------------------------
@@ -344,7 +363,13 @@ class Supervisor:
         worker = self._workers.get(worker_id)
         if worker is not None and not worker.pid and worker.find_pid():
             self._post(on.WorkerForked(worker_id, worker.pid))
-        self._post(on.WorkerReported(worker_id, report))
+        if isinstance(report, channel.Ready) and worker is not None:
+            self._guard.sample(worker)
+        if isinstance(report, channel.Stalled):
+            if worker is not None:
+                self._guard.on_stalled(worker, report)
+        else:
+            self._post(on.WorkerReported(worker_id, report))
 
     def _on_worker_end(self, worker_id: int) -> None:
         worker = self._workers.get(worker_id)
@@ -364,11 +389,14 @@ class Supervisor:
             pid = 0
             found = 0
         if found:
-            self._post(on.WorkerExited(worker.worker_id, os.waitstatus_to_exitcode(status)))
+            self._post_exit(worker, os.waitstatus_to_exitcode(status))
         elif pid:
             self._post(on.ChannelClosed(worker.worker_id))
         else:
-            self._post(on.WorkerExited(worker.worker_id, None))
+            self._post_exit(worker, None)
+
+    def _post_exit(self, worker: WorkerChild, status: int | None) -> None:
+        self._post(on.WorkerExited(worker.worker_id, status, self._guard.facts(worker)))
 
     # -- signals and deaths ----------------------------------------------------------------------------------------------
 
@@ -391,7 +419,7 @@ class Supervisor:
             self._nursery_gone(nursery, reaped.pop(nursery.pid), reaped)
         for worker in [worker for worker in self._workers.values() if worker.find_pid() in reaped]:
             worker.link.read()  # its last words, before its end
-            self._post(on.WorkerExited(worker.worker_id, reaped.pop(worker.pid)))
+            self._post_exit(worker, reaped.pop(worker.pid))
 
     def _nursery_gone(self, nursery: NurseryChild, status: int, reaped: dict[int, int]) -> None:
         nursery.link.read()
@@ -404,9 +432,9 @@ class Supervisor:
                 self._settle_orphan(worker)
 
 
-def _send_sigkill(pid: int) -> None:
+def _send(pid: int, signum: Signals) -> None:
     try:
-        os.kill(pid, SIGKILL)
+        os.kill(pid, signum)
     except ProcessLookupError:
         pass
 

@@ -21,7 +21,7 @@ from signal import Signals
 from typing import Any
 
 from cavalcade import limits
-from cavalcade.observe.deaths import describe_exit
+from cavalcade.observe.deaths import describe_death, describe_exit, describe_loss
 from cavalcade.supervisor import commands as do
 from cavalcade.supervisor import events as on
 from cavalcade.supervisor.commands import Level
@@ -126,6 +126,17 @@ class _Turn(Wishes):
         if state.stage is Stage.DRAIN_DELAY:
             self.out.append(do.Order(worker.id, channel.AnnounceStop()))
 
+    def loop_blocked(self, event: on.LoopBlocked) -> None:
+        """One that drains has a deadline of its own; one that boots may block for as long as boot_timeout allows."""
+        worker = self.state.workers.get(event.worker_id)
+        if worker is None or worker.life is not Life.READY or worker.blocked_s:
+            return
+        worker.blocked_s = event.seconds
+        worker.killed = True
+        worker.deadline = self.now + limits.KILL_AFTER_S  # for SIGKILL, if SIGABRT is not enough
+        self.out.append(do.Explain(event.text, trace=event.trace))
+        self.out.append(do.Kill(worker.id, abort=True))
+
     def channel_closed(self, event: on.ChannelClosed) -> None:
         worker = self.state.workers.get(event.worker_id)
         # The process goes with its channel. One that has lost only the channel cannot be steered any more, so it may not stay.
@@ -148,10 +159,13 @@ class _Turn(Wishes):
         elif worker.retiring and event.status == 0:
             self.log(f"{worker.name} has left before its successor was ready ({worker.retiring})")
         else:
-            # observe/deaths.py will say more here: memory, the kernel's out-of-memory counter, the requests it took along.
             self.seat_failed(worker.seat, lived_s)
-            line = f"{worker.name} {how} after {span(lived_s)}, generation {worker.generation}; {self.plan(worker.seat)}"
-            self.out.append(do.Explain(line, trace=event.trace) if event.trace else do.Log(Level.WARNING, line))
+            killed = f"its loop was blocked for {worker.blocked_s:.1f} s (stall_kill)" if worker.blocked_s else ""
+            died = describe_death(event.status, event.facts, killed=killed)
+            had = f"after {span(lived_s)}, {describe_loss(event.facts)}, generation {worker.generation}"
+            line = f"{worker.name} {died}; {had}; {self.plan(worker.seat)}"
+            trace = "" if killed else event.facts.trace  # told when it was given up
+            self.out.append(do.Explain(line, trace=trace) if trace else do.Log(Level.WARNING, line))
 
     def leaver_exited(self, worker: Worker, how: str, status: int | None) -> None:
         state = self.state
@@ -301,7 +315,7 @@ class _Turn(Wishes):
             return Failure(cause, f"Look for os._exit() or exec in what {app} imports or does at startup. {SEE_ALONE}")
         if event.status == -Signals.SIGKILL:
             return Failure(cause, "The kernel kills so when memory runs out; else it was sent by somebody.")
-        return Failure(cause, f"A C extension that {app} uses has crashed, or somebody has sent the signal.", event.trace)
+        return Failure(cause, f"A C extension that {app} uses has crashed, or somebody has sent the signal.", event.facts.trace)
 
     def boot_failed(self, worker: Worker, failure: Failure) -> None:
         """A worker did not become ready. It is on its way out, or gone."""
@@ -375,6 +389,8 @@ class _Turn(Wishes):
             self.boot_failed(worker, Failure(cause, f"Look for what {rules.app} waits for at import or startup, or raise --boot-timeout."))
         elif worker.life is Life.BOOTING:
             self.boot_failed(worker, Failure(f"{worker.name} has lost its channel before it was ready."))
+        elif worker.blocked_s:
+            pass  # it did not die of SIGABRT; why it has to has been said
         elif worker.life is Life.READY:
             self.warn(f"{worker.name} has lost its channel and cannot be steered: killed")
         else:
@@ -516,6 +532,7 @@ _HANDLERS: dict[type[on.Event], Callable[[_Turn, Any], None]] = {
     on.WorkerForked: _Turn.worker_forked,
     on.ForkFailed: _Turn.fork_failed,
     on.WorkerReported: _Turn.worker_reported,
+    on.LoopBlocked: _Turn.loop_blocked,
     on.ChannelClosed: _Turn.channel_closed,
     on.WorkerExited: _Turn.worker_exited,
 }

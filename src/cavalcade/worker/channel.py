@@ -46,6 +46,22 @@ class Drained(msgspec.Struct, tag="drained"):
     left: list[str] = []
 
 
+class Stalled(msgspec.Struct, tag="stalled"):
+    """The loop was blocked for `ms` and turns again. Told one beat later, when those who `waited` have been read.
+
+    `request` is the one that was caught in the act, "" where it was none. `gc_ms` of the time went to the garbage collector (its longest
+    run: `gc_generation`, `gc_freed` objects); for `starved_ms` the worker was ready to run and had no CPU.
+    """
+
+    ms: int
+    request: str = ""
+    waited: int = 0
+    gc_ms: int = 0
+    gc_generation: int = 0
+    gc_freed: int = 0
+    starved_ms: int = 0
+
+
 # -- the supervisor orders ---------------------------------------------------------------------------------------------
 
 
@@ -69,7 +85,7 @@ class Stop(msgspec.Struct, tag="stop"):
     """Leave at once: cancel what is in flight, run lifespan shutdown in its reserved slice, exit."""
 
 
-Report = Ready | BootFailed | Retire | Draining | Drained
+Report = Ready | BootFailed | Retire | Draining | Drained | Stalled
 Order = Drain | AnnounceStop | Stop
 
 _encode = msgspec.json.Encoder().encode

@@ -31,6 +31,7 @@ from cavalcade.board.siblings import Siblings
 from cavalcade.config.options import Settings
 from cavalcade.errors import StartupError
 from cavalcade.observe import logs
+from cavalcade.observe.blackbox import BlackBox
 from cavalcade.worker import channel
 from cavalcade.worker.server import Place, Server
 
@@ -60,6 +61,7 @@ class Post:
     give: socket.socket | None = None  # the queue through which connections go from worker to worker: its two ends
     take: socket.socket | None = None
     app: LoadedApp | None = None
+    box: BlackBox | None = None
 
 
 def main(post: Post) -> int:
@@ -121,7 +123,9 @@ class Worker:
         imported = time.monotonic()
         loop.add_reader(self._channel.fileno(), self._on_orders)
         self._server = server = Server(loaded.app, settings=post.settings)
-        server.adopt(Place(post.listeners, post.row, post.siblings, post.give, post.take, self._retire, self._draining))
+        server.adopt(
+            Place(post.listeners, post.row, post.siblings, post.give, post.take, self._retire, self._draining, self._send, post.box)
+        )
         boot = loop.create_task(server.boot())
         leave = loop.create_task(self._leaving.wait())
         await asyncio.wait({boot, leave}, return_when=asyncio.FIRST_COMPLETED)

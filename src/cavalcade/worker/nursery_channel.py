@@ -1,7 +1,7 @@
 """What the supervisor and a nursery say to each other: one JSON object a line over a stream socketpair.
 
-A `ForkWorker` travels with one descriptor (SCM_RIGHTS): the worker's end of its channel. Descriptors arrive in the order of
-the lines they came with. When the socket closes under the nursery, the supervisor is gone or wants it gone.
+A `ForkWorker` travels with descriptors (SCM_RIGHTS): the worker's end of its channel, and its black box if it has one. Descriptors
+arrive in the order of the lines they came with. When the socket closes under the nursery, the supervisor is gone or wants it gone.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Setup(msgspec.Struct, tag="setup"):
 class ForkWorker(msgspec.Struct, tag="fork"):
     worker_id: int
     slot: int
+    boxed: bool  # a second descriptor comes along: the black box
 
 
 class Quit(msgspec.Struct, tag="quit"):
@@ -62,11 +63,10 @@ class ForkRefused(msgspec.Struct, tag="fork_refused"):
 
 
 class Exited(msgspec.Struct, tag="exited"):
-    """`status` is the exit code, or minus the signal; `trace` the innermost frames of a crash in C code."""
+    """`status` is the exit code, or minus the signal."""
 
     worker_id: int
     status: int
-    trace: str = ""
 
 
 Order = Setup | ForkWorker | Quit

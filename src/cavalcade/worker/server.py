@@ -31,11 +31,13 @@ from cavalcade.net.gate import Gate
 from cavalcade.net.handover import HandOver
 from cavalcade.net.sweep import Sweep
 from cavalcade.observe.access import AccessLog
+from cavalcade.observe.blackbox import BlackBox
 from cavalcade.types import ASGIApp
 from cavalcade.wire.h1_response import Rules
-from cavalcade.worker import drain
+from cavalcade.worker import channel, drain
 from cavalcade.worker.heartbeat import Heartbeat
 from cavalcade.worker.recycle import Recycle
+from cavalcade.worker.witness import Witness
 
 log = logging.getLogger("cavalcade")
 
@@ -52,6 +54,8 @@ class Place:
     take: socket.socket | None = None
     retire: Callable[[str], None] = log.info  # called once with the reason when this worker should be replaced
     draining: Callable[[], None] = lambda: None  # called once when nothing more is accepted
+    stalled: Callable[[channel.Stalled], None] | None = None  # called whenever the loop was blocked for longer than stall_warn
+    box: BlackBox | None = None
 
 
 class Server:
@@ -131,7 +135,8 @@ class Server:
         self._gate = Gate(self._context, place.socks, siblings=place.siblings, queue=place.take)
         self._sweep = Sweep(self._context, date_header=settings.date_header)
         self._recycle = Recycle(settings, serving.totals, time.monotonic())
-        self._heartbeat = Heartbeat(self._context, place.row, self._on_totals)
+        witness = Witness(serving, settings.stall_warn, place.box, place.stalled) if place.stalled is not None else None
+        self._heartbeat = Heartbeat(self._context, place.row, self._on_totals, witness)
 
     def open(self) -> None:
         """Accept connections. Only after `boot()`."""

@@ -366,7 +366,8 @@ def test_a_worker_that_dies_is_replaced_at_once_and_the_line_says_how_it_died() 
     world.after(3600)
     world.exits(1, -9)
     assert world.those(Is.FORKING) == [3]
-    assert world.said("worker 1 (pid 101) was killed by SIGKILL after 1 h, generation 1; replaced at once, 1 of 2 workers serve")
+    died = "worker 1 (pid 101) was killed by SIGKILL, not by us: somebody has sent it; after 1 h"
+    assert world.said(f"{died}, 0 requests served, none in flight at its last beat, generation 1; replaced at once, 1 of 2 workers serve")
 
 
 def test_deaths_in_a_row_are_backed_off_1_2_4_up_to_30_seconds_while_the_others_serve() -> None:

@@ -1,0 +1,200 @@
+"""Carries out what the watch over the workers finds: asks a silent one for its stack, looks at it from outside, and says what was
+the matter when it turns again. What can only be seen while a worker lives, its memory and the kernel's count of out-of-memory kills, is
+kept here for the day it dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cavalcade import limits
+from cavalcade.board import layout
+from cavalcade.config.options import Settings
+from cavalcade.observe import blackbox, deaths
+from cavalcade.observe.deaths import Facts, OomCounters
+from cavalcade.supervisor import events as on
+from cavalcade.supervisor import verdicts
+from cavalcade.supervisor.children import WorkerChild
+from cavalcade.supervisor.verdicts import Evidence
+from cavalcade.supervisor.watch import Gap, Hopeless, Pulse, Silent, Watch
+from cavalcade.worker import channel
+
+log = logging.getLogger("cavalcade")
+
+STACK_FRAMES = 12  # of a blocked worker that is given up
+_WATCHED = (layout.Phase.READY, layout.Phase.DRAINING)
+
+
+@dataclass
+class Ward:
+    """What is known of one worker."""
+
+    rss: int = 0
+    seen: Evidence | None = None  # of the silence it is in
+
+
+class Guard:
+    """Looks at the workers from `start` to `stop`. `workers` is the supervisor's own table, by number."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        workers: Mapping[int, WorkerChild],
+        post: Callable[[on.Event], None],
+    ) -> None:
+        self._loop = loop
+        self._workers = workers
+        self._post = post
+        self._package = settings.app.partition(":")[0].partition(".")[0]
+        self._patience_s = settings.stall_warn
+        self._watch = Watch(settings.stall_warn, settings.stall_kill, time.monotonic())
+        self._wards: dict[int, Ward] = {}
+        self._gaps: list[Gap] = []  # the last few
+        self._told: Gap | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._sample_at = 0.0
+        self._oom = OomCounters()
+
+    def start(self) -> None:
+        """Look, and go on looking."""
+        now = time.monotonic()
+        for found in self._watch.look(self._pulses(), now):
+            match found:
+                case Silent():
+                    self._ask(self._workers[found.worker_id])
+                case Hopeless():
+                    self._give_up(self._workers[found.worker_id], found.seconds)
+                case Gap():
+                    self._gaps = [*self._gaps[-7:], found]
+        if now >= self._sample_at:
+            self._sample_at = now + limits.MEMORY_SAMPLE_S
+            for worker in self._workers.values():
+                self.sample(worker)
+        self._timer = self._loop.call_later(max(0.0, self._watch.next_look() - time.monotonic()), self.start)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def forget(self, worker_id: int) -> None:
+        """The worker is gone."""
+        self._wards.pop(worker_id, None)
+        self._watch.forget(worker_id)
+
+    def _pulses(self) -> list[Pulse]:
+        pulses = []
+        for worker in self._workers.values():
+            row = worker.row
+            # Booting is never judged: an import may hold the GIL for as long as boot_timeout allows.
+            if row.get(layout.WORKER_ID) == worker.worker_id and row.get(layout.PHASE) in _WATCHED:
+                beat = row.get(layout.HEARTBEAT_NS) / 1e9
+                pulses.append(Pulse(worker.worker_id, beat, idle=not row.get(layout.CONNECTIONS)))
+        return pulses
+
+    def _ward(self, worker_id: int) -> Ward:
+        return self._wards.setdefault(worker_id, Ward())
+
+    # -- the silent ------------------------------------------------------------------------------------------------------
+
+    def _ask(self, worker: WorkerChild) -> None:
+        """Have the worker write down where it is."""
+        pid = worker.find_pid()
+        seen = self._ward(worker.worker_id).seen = self._new_evidence()
+        seen.stopped, seen.traced = look_at(pid)
+        # A stopped process would answer when it is continued, and blame whoever runs then.
+        if seen.stopped or seen.traced or worker.box is None or blackbox.DUMP_SIGNAL is None or blackbox.ASK_SIGNAL is None:
+            return
+        worker.box.rewind()
+        try:
+            os.kill(pid, blackbox.DUMP_SIGNAL)
+            os.kill(pid, blackbox.ASK_SIGNAL)
+        except ProcessLookupError:  # it is dead, and that is told elsewhere
+            pass
+
+    def _give_up(self, worker: WorkerChild, seconds: float) -> None:
+        seen = self._evidence(worker)
+        seen.stopped, seen.traced = look_at(worker.find_pid())
+        name = f"worker {worker.worker_id} (pid {worker.pid})"
+        if seen.stopped:
+            log.warning("%s", verdicts.stays_stopped(name, seconds))
+        elif not seen.traced and not blackbox.debugged(seen.stack):
+            request = worker.box.notes().current if worker.box is not None else ""
+            text = verdicts.hopeless(name, seconds, seen, request)
+            self._post(on.LoopBlocked(worker.worker_id, seconds, text, blackbox.show_stack(seen.stack, STACK_FRAMES)))
+
+    def on_stalled(self, worker: WorkerChild, report: channel.Stalled) -> None:
+        """The worker's loop turns again."""
+        ended = time.monotonic()
+        if ended - self._watch.next_look() > limits.STALL_OWN_S:  # this came first, but we have been away as well
+            self.stop()
+            self.start()
+        began = ended - report.ms / 1000
+        seen = self._evidence(worker)
+        for gap in self._gaps:
+            seen.machine_s += max(0.0, min(gap.ended, ended) - max(gap.began, began))
+        self._ward(worker.worker_id).seen = None
+        line = verdicts.resumed(f"worker {worker.worker_id} (pid {worker.pid})", report, seen)
+        if line:
+            log.warning("%s", line)
+        elif seen.machine_s and self._gaps[-1] is not self._told:  # told once, for all workers
+            self._told = self._gaps[-1]
+            log.warning("%s", verdicts.machine(self._told.ended - self._told.began))
+
+    def _new_evidence(self) -> Evidence:
+        return Evidence(package=self._package, patience_s=self._patience_s)
+
+    def _evidence(self, worker: WorkerChild) -> Evidence:
+        """What was seen when it fell silent, and what it has written since."""
+        seen = self._ward(worker.worker_id).seen
+        if seen is None:  # it was over before anybody looked
+            return self._new_evidence()
+        if worker.box is not None:
+            seen.stack = worker.box.stack()
+        return seen
+
+    # -- the dead --------------------------------------------------------------------------------------------------------
+
+    def sample(self, worker: WorkerChild) -> None:
+        """Look how large a worker is and where the kernel counts it; it cannot be seen any more when it is dead."""
+        pid = worker.find_pid()
+        if pid:
+            rss = deaths.rss_of(pid)
+            if rss:
+                self._ward(worker.worker_id).rss = rss
+            self._oom.watch(pid)
+
+    def facts(self, worker: WorkerChild) -> Facts:
+        """What there is to say of a worker that has just died. Its row is still as it left it."""
+        row = worker.row
+        mine = row.get(layout.WORKER_ID) == worker.worker_id
+        box = worker.box
+        notes = box.notes() if box is not None else blackbox.Notes()
+        in_flight = row.get(layout.IN_FLIGHT) if mine else 0
+        if mine and notes.at_ns > row.get(layout.HEARTBEAT_NS):  # it was asked while it was blocked
+            in_flight = notes.in_flight
+        return Facts(
+            rss=self._ward(worker.worker_id).rss,
+            requests=row.get(layout.REQUESTS) if mine else 0,
+            in_flight=in_flight,
+            paths=tuple(notes.requests),
+            oom=self._oom.take(worker.find_pid()),
+            trace=deaths.crash_frames(box.text()) if box is not None else "",
+        )
+
+
+def look_at(pid: int) -> tuple[bool, bool]:
+    """Whether a process is stopped, and whether a debugger is attached to it. False where there is no /proc."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False, False
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return fields.get("State", "").strip().startswith("T"), fields.get("TracerPid", "0").strip() != "0"

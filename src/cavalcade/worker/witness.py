@@ -1,0 +1,182 @@
+"""What a blocked worker can say for itself, once it can say anything: which request it was, how many waited, and whether it was the
+app's doing at all.
+
+While the loop is blocked the supervisor sends two signals. `faulthandler` answers one in C at once, with the line. The other is answered
+here, in Python, by a handler that runs inside the blocked code as soon as the interpreter gets to it: it looks at the frames under
+it for the request. So nothing is remembered for a request that does not block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import os
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from cavalcade import limits
+from cavalcade.apps.asgi import waits
+from cavalcade.apps.stream import Serving
+from cavalcade.observe import blackbox
+from cavalcade.observe.blackbox import BlackBox, Notes
+from cavalcade.worker import channel
+
+_FRAMES_MAX = 200
+_RUN = waits.run.__code__
+
+
+def answer_dumps(box: BlackBox) -> None:
+    """Let `faulthandler` write into the box: in a crash, and when it is told to. As early as possible after the fork, because the
+    signal ends a process that does not expect it."""
+    faulthandler.enable(box.fd)
+    if blackbox.DUMP_SIGNAL is not None and blackbox.ASK_SIGNAL is not None:
+        faulthandler.register(blackbox.DUMP_SIGNAL, box.fd, all_threads=False, chain=False)
+        signal.signal(blackbox.ASK_SIGNAL, lambda signum, frame: None)
+        signal.siginterrupt(blackbox.ASK_SIGNAL, False)
+
+
+class Witness:
+    """Watches one loop from inside. The heartbeat tells it of every beat."""
+
+    def __init__(self, serving: Serving, warn_s: float, box: BlackBox | None, tell: Callable[[channel.Stalled], None]) -> None:
+        self._serving = serving
+        self._warn_s = warn_s if warn_s > 0 else float("inf")
+        self._box = box
+        self._tell = tell
+        self._begun = 0  # requests begun up to the last beat ...
+        self._running = 0  # ... and those of them that ran then
+        self._request = ""  # the one that was caught in the act
+        self._asked = False
+        self._late: channel.Stalled | None = None  # to be told at the next beat, when those who waited have been read
+        self._gc_began = 0.0
+        self._gc_s = 0.0
+        self._gc_worst = (0.0, 0, 0)
+        self._delays = _open_schedstat()
+        self._delay_s = self._read_delay()
+
+    def start(self) -> None:
+        """Listen for the supervisor's question and for the garbage collector. In the main thread."""
+        gc.callbacks.append(self._on_gc)
+        if blackbox.ASK_SIGNAL is not None:
+            with contextlib.suppress(ValueError):  # a loop that is not in the main thread
+                signal.signal(blackbox.ASK_SIGNAL, self._on_asked)
+                signal.siginterrupt(blackbox.ASK_SIGNAL, False)  # what the app waits for is not to fail for being looked at
+
+    def stop(self) -> None:
+        with contextlib.suppress(ValueError):
+            gc.callbacks.remove(self._on_gc)
+        if self._late is not None:
+            self._tell(self._late)
+            self._late = None
+
+    def beat(self, now: float, last: float, due: float) -> None:
+        """The loop turns: `now`, after `last`, where it ought to have turned at `due`."""
+        serving = self._serving
+        running = len(serving.running)
+        begun = serving.totals.requests + running
+        if self._late is not None:
+            self._tell_late(begun)
+        if now - due > self._warn_s:
+            # The blocking began at some time between the last beat and this due one; it is not longer than this by more than a beat.
+            blocked_s = now - max(last, due - limits.HEARTBEAT_S)
+            _, generation, freed = self._gc_worst
+            self._late = channel.Stalled(
+                ms=round(blocked_s * 1000),
+                request=self._request,
+                waited=self._running - self._begun - (1 if self._request else 0),
+                gc_ms=round(self._gc_s * 1000),
+                gc_generation=generation,
+                gc_freed=freed,
+                starved_ms=round((self._read_delay() - self._delay_s) * 1000),
+            )
+        else:
+            self._begun = begun
+            self._running = running
+        self._request = ""
+        if self._gc_s:
+            self._gc_s = 0.0
+            self._gc_worst = (0.0, 0, 0)
+
+    def look(self) -> None:
+        """A few times a second: how long this thread has waited for a CPU so far, and what it would take along if it died."""
+        self._delay_s = self._read_delay()
+        if self._box is not None and (self._serving.running or self._asked):
+            self._asked = bool(self._serving.running)
+            self._note(self._box, "")
+
+    def _tell_late(self, begun: int) -> None:
+        late = self._late
+        if late is not None:
+            late.waited = max(0, late.waited + begun)
+            self._late = None
+            self._begun = begun
+            self._running = len(self._serving.running)
+            self._tell(late)
+
+    def _note(self, box: BlackBox, current: str) -> None:
+        running = list(self._serving.running)
+        lines = [exchange.request_line() for exchange in running[: blackbox.NOTED_REQUESTS]]
+        box.note(Notes(current, len(running), lines, time.monotonic_ns()))
+
+    # -- asked while blocked ---------------------------------------------------------------------------------------------
+
+    def _on_asked(self, signum: int, frame: FrameType | None) -> None:
+        """Runs in the middle of whatever blocks. It must not fail there."""
+        try:
+            self._request = request_of(frame)
+            # Those that were answered between the last beat and the blocking have not waited.
+            self._running = len(self._serving.running)
+            self._begun = self._serving.totals.requests + self._running
+            if self._box is not None:
+                self._asked = True
+                self._note(self._box, self._request)
+        except Exception:  # noqa: BLE001  the border to the app: this is raised into its code
+            pass
+
+    def _on_gc(self, phase: str, info: dict[str, int]) -> None:
+        now = time.monotonic()
+        if phase == "start":
+            self._gc_began = now
+        else:
+            took_s = now - self._gc_began
+            self._gc_s += took_s
+            if took_s > self._gc_worst[0]:
+                self._gc_worst = (took_s, info["generation"], info["collected"])
+
+    def _read_delay(self) -> float:
+        """Seconds that this thread was ready to run and no CPU was free; 0 where the kernel does not count them."""
+        if self._delays < 0:
+            return 0.0
+        try:
+            return int(os.pread(self._delays, 128, 0).split()[1]) / 1e9
+        except (OSError, ValueError, IndexError):
+            return 0.0
+
+
+def request_of(frame: FrameType | None) -> str:
+    """The request line of the request that these frames are busy with; "" where it is none of a request's."""
+    scope: Any = None
+    for _ in range(_FRAMES_MAX):
+        if frame is None:
+            break
+        code = frame.f_code
+        if code is _RUN:
+            return str(frame.f_locals["exchange"].request_line())
+        if scope is None and "scope" in code.co_varnames:
+            scope = frame.f_locals.get("scope")  # a task of the app's own, started by a middleware for the request
+        frame = frame.f_back
+    try:
+        return f"{scope['method']} {scope['path']}"[:512] if scope is not None else ""
+    except (TypeError, KeyError):
+        return ""
+
+
+def _open_schedstat() -> int:
+    try:
+        return os.open("/proc/self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # not Linux, or built without
+        return -1
