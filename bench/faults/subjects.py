@@ -1,4 +1,4 @@
-"""The servers that are drilled: Cavalcade, and peers, each as its own documentation recommends it for this job."""
+"""The servers that are drilled: Cavalcade, and peers, each with its own means for the job."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ PEERS = [
         ("granian",),
         lambda python, port, workers: [
             *(python, "-m", "granian", "main:app", "--interface", "asgi", "--workers", str(workers)),
-            # Without it a worker that dies is not replaced, which its documentation advises for production.
+            # Off by default; without it a worker that dies is not replaced, and all others here do that.
             *("--port", str(port), "--no-access-log", "--respawn-failed-workers"),
         ],
     ),
