@@ -60,6 +60,7 @@ BACKOFF_MAX_S = 30.0
 HEALTHY_AFTER_S = 10.0  # a worker that lived this long starts the back-off anew
 MEMORY_SAMPLE_S = 1.0  # how often a worker looks at its own memory, where max_memory is set
 MEMORY_SAMPLES = 5  # so many in a row over max_memory, and it asks to be replaced: a spike is no leak
+BOOT_STACK_S = 0.5  # so long before boot_timeout a worker that still boots is asked where it is
 KILL_AFTER_S = 2.0  # beyond the graceful timeout, before a worker that will not go is killed
 BOOT_STOP_S = 1.0  # a worker that is not ready yet has nothing to finish; after this it is killed
 SIGNAL_ECHO_S = 0.2  # the same signal again within this is one wish: a shell or a wrapper passed Ctrl-C on as well

@@ -44,6 +44,7 @@ class Notes(msgspec.Struct):
     in_flight: int = 0
     requests: list[str] = []
     at_ns: int = 0
+    awaiting: str = ""  # a stack in faulthandler's form: what the lifespan awaits, while the worker boots
 
 
 @dataclass(frozen=True)
@@ -176,12 +177,5 @@ def debugged(stack: Iterable[Frame]) -> bool:
 
 def show_stack(stack: Iterable[Frame], limit: int) -> str:
     """The innermost frames for the log, the app's and those of the libraries it called."""
-    kept = [f'  File "{frame.file}", line {frame.line} in {frame.name}' for frame in _until_ours(stack)]
+    kept = [f'  File "{frame.file}", line {frame.line} in {frame.name}' for frame in stack if not frame.ours]
     return "\n".join(["Most recent call first:", *kept[:limit]]) if kept else ""
-
-
-def _until_ours(stack: Iterable[Frame]) -> Iterable[Frame]:
-    for frame in stack:
-        if frame.ours:
-            return
-        yield frame

@@ -119,6 +119,15 @@ class LoopBlocked:
 
 
 @dataclass(frozen=True)
+class BootStack:
+    """A worker whose time to boot is nearly over has said where it is: `where` in a few words, `trace` its stack."""
+
+    worker_id: int
+    where: str
+    trace: str
+
+
+@dataclass(frozen=True)
 class ChannelClosed:
     """A worker's end of its channel is closed. Its process is gone or will be told so at any moment, unless it is ill."""
 
@@ -149,6 +158,7 @@ Event = (
     | ForkFailed
     | WorkerReported
     | LoopBlocked
+    | BootStack
     | ChannelClosed
     | WorkerExited
 )

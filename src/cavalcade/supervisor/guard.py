@@ -36,7 +36,8 @@ class Ward:
     """What is known of one worker."""
 
     rss: int = 0
-    seen: Evidence | None = None  # of the silence it is in
+    seen: Evidence | None = None  # of the silence it is in, or of its boot
+    told: bool = False  # where it is in its boot
 
 
 class Guard:
@@ -54,6 +55,7 @@ class Guard:
         self._post = post
         self._package = settings.app.partition(":")[0].partition(".")[0]
         self._patience_s = settings.stall_warn
+        self._boot_s = settings.boot_timeout - min(limits.BOOT_STACK_S, settings.boot_timeout / 2)
         self._watch = Watch(settings.stall_warn, settings.stall_kill, time.monotonic())
         self._wards: dict[int, Ward] = {}
         self._gaps: list[Gap] = []  # the last few
@@ -73,6 +75,7 @@ class Guard:
                     self._give_up(self._workers[found.worker_id], found.seconds)
                 case Gap():
                     self._gaps = [*self._gaps[-7:], found]
+        self._look_at_boots(now)
         if now >= self._sample_at:
             self._sample_at = now + limits.MEMORY_SAMPLE_S
             for worker in self._workers.values():
@@ -101,6 +104,25 @@ class Guard:
 
     def _ward(self, worker_id: int) -> Ward:
         return self._wards.setdefault(worker_id, Ward())
+
+    def _look_at_boots(self, now: float) -> None:
+        """A boot is not judged here; but when its time is nearly over, what it waits for must be known before it is killed."""
+        for worker in list(self._workers.values()):
+            row = worker.row
+            if row.get(layout.WORKER_ID) != worker.worker_id or row.get(layout.PHASE) != layout.Phase.BOOTING or worker.box is None:
+                continue
+            ward = self._ward(worker.worker_id)
+            if ward.seen is None and now >= row.get(layout.STARTED_NS) / 1e9 + self._boot_s:
+                self._ask(worker)
+            elif ward.seen is not None and not ward.told:  # it has had the time between two looks to answer
+                ward.told = True
+                stack = worker.box.stack()
+                frame = blackbox.culprit(stack, self._package)
+                if frame is None:  # the loop turns, so it is the lifespan that waits
+                    stack = blackbox.frames(worker.box.notes().awaiting)
+                    frame = blackbox.culprit(stack, self._package)
+                where = f": it is in {frame.show()}" if frame else ""
+                self._post(on.BootStack(worker.worker_id, where, blackbox.show_stack(stack, STACK_FRAMES)))
 
     # -- the silent ------------------------------------------------------------------------------------------------------
 

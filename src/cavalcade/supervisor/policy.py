@@ -137,6 +137,11 @@ class _Turn(Wishes):
         self.out.append(do.Explain(event.text, trace=event.trace))
         self.out.append(do.Kill(worker.id, abort=True))
 
+    def boot_stack(self, event: on.BootStack) -> None:
+        worker = self.state.workers.get(event.worker_id)
+        if worker is not None:
+            worker.boot_stack = (event.where, event.trace)
+
     def channel_closed(self, event: on.ChannelClosed) -> None:
         worker = self.state.workers.get(event.worker_id)
         # The process goes with its channel. One that has lost only the channel cannot be steered any more, so it may not stay.
@@ -385,8 +390,10 @@ class _Turn(Wishes):
         rules = self.state.rules
         self.kill(worker)
         if worker.life is Life.BOOTING and not worker.mute:
-            cause = f"{worker.name} was not ready within {rules.boot_timeout_s:g} s (boot_timeout)."
-            self.boot_failed(worker, Failure(cause, f"Look for what {rules.app} waits for at import or startup, or raise --boot-timeout."))
+            where, trace = worker.boot_stack
+            cause = f"{worker.name} was not ready within {rules.boot_timeout_s:g} s (boot_timeout){where}."
+            fix = f"Look for what {rules.app} waits for at import or startup, or raise --boot-timeout."
+            self.boot_failed(worker, Failure(cause, fix, trace))
         elif worker.life is Life.BOOTING:
             self.boot_failed(worker, Failure(f"{worker.name} has lost its channel before it was ready."))
         elif worker.blocked_s:
@@ -533,6 +540,7 @@ _HANDLERS: dict[type[on.Event], Callable[[_Turn, Any], None]] = {
     on.ForkFailed: _Turn.fork_failed,
     on.WorkerReported: _Turn.worker_reported,
     on.LoopBlocked: _Turn.loop_blocked,
+    on.BootStack: _Turn.boot_stack,
     on.ChannelClosed: _Turn.channel_closed,
     on.WorkerExited: _Turn.worker_exited,
 }

@@ -83,6 +83,7 @@ class Worker:
     served: bool = False  # it has been READY
     accepts: bool = False  # it may accept connections
     killed: bool = False  # by us
+    boot_stack: tuple[str, str] = ("", "")  # where it was shortly before its time to boot was over, and the stack
     blocked_s: float = 0.0  # its loop was blocked for so long that it had to go (stall_kill)
     left_at: float = 0.0  # since when it is LEAVING
 

@@ -8,18 +8,21 @@ it for the request. So nothing is remembered for a request that does not block.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import faulthandler
 import gc
+import inspect
 import os
 import signal
 import time
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType
 from typing import Any
 
 from cavalcade import limits
 from cavalcade.apps.asgi import waits
+from cavalcade.apps.asgi.lifespan import Lifespan
 from cavalcade.apps.stream import Serving
 from cavalcade.observe import blackbox
 from cavalcade.observe.blackbox import BlackBox, Notes
@@ -27,6 +30,7 @@ from cavalcade.worker import channel
 
 _FRAMES_MAX = 200
 _RUN = waits.run.__code__
+_LIFESPAN = Lifespan._run.__code__
 
 
 def answer_dumps(box: BlackBox) -> None:
@@ -35,7 +39,7 @@ def answer_dumps(box: BlackBox) -> None:
     faulthandler.enable(box.fd)
     if blackbox.DUMP_SIGNAL is not None and blackbox.ASK_SIGNAL is not None:
         faulthandler.register(blackbox.DUMP_SIGNAL, box.fd, all_threads=False, chain=False)
-        signal.signal(blackbox.ASK_SIGNAL, lambda signum, frame: None)
+        signal.signal(blackbox.ASK_SIGNAL, lambda signum, frame: _note_boot(box))
         signal.siginterrupt(blackbox.ASK_SIGNAL, False)
 
 
@@ -173,6 +177,36 @@ def request_of(frame: FrameType | None) -> str:
         return f"{scope['method']} {scope['path']}"[:512] if scope is not None else ""
     except (TypeError, KeyError):
         return ""
+
+
+def _note_boot(box: BlackBox) -> None:
+    """Asked while it boots. What blocks is in the stack that faulthandler writes; what the lifespan awaits is in no stack."""
+    try:
+        for task in asyncio.all_tasks():
+            chain = list(_awaits(task.get_coro()))
+            if any(code is _LIFESPAN for code, _ in chain):
+                lines = [f'  File "{code.co_filename}", line {line} in {code.co_name}' for code, line in chain]
+                box.note(Notes(awaiting="\n".join(["Stack (most recent call first):", *reversed(lines)]), at_ns=time.monotonic_ns()))
+    except Exception:  # noqa: BLE001  the border to the app: this is raised into its code. RuntimeError where no loop runs
+        pass
+
+
+def _awaits(awaitable: Any) -> Iterator[tuple[CodeType, int]]:
+    """Where each coroutine waits for the next, the outermost first."""
+    for _ in range(_FRAMES_MAX):
+        if awaitable is None:
+            return
+        if type(awaitable).__name__ in ("async_generator_asend", "async_generator_athrow"):
+            # They do not tell whose they are: `@asynccontextmanager` puts one between a framework and the user's lifespan.
+            awaitable = next((one for one in gc.get_referents(awaitable) if inspect.isasyncgen(one)), None)
+        for kind in ("cr", "gi", "ag"):
+            frame = getattr(awaitable, f"{kind}_frame", None)
+            if frame is not None:
+                yield frame.f_code, frame.f_lineno
+                awaitable = getattr(awaitable, "gi_yieldfrom" if kind == "gi" else f"{kind}_await", None)
+                break
+        else:
+            return
 
 
 def _open_schedstat() -> int:
