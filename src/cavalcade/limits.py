@@ -55,6 +55,7 @@ HAND_OVER_RETRY_S = 0.002  # the queue was full, or the last response not yet wi
 DRAIN_NOTICE = 0.3  # the share of a drain after which responses still streaming are told by http.disconnect
 LAST_CALL_S = 1.0  # at a stop an idle connection is still answered for this long, because its next request may be on its way ...
 LAST_CALL = 0.2  # ... at most this share of the grace
+UPGRADE_START_S = 30.0  # a new supervisor has this, and the boot timeout for its nursery and for its workers, until all are ready
 BACKOFF_FIRST_S = 1.0  # 1, 2, 4 ... between restarts of a worker that keeps dying
 BACKOFF_MAX_S = 30.0
 HEALTHY_AFTER_S = 10.0  # a worker that lived this long starts the back-off anew

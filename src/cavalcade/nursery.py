@@ -238,6 +238,7 @@ class Nursery:
             take=self._take,
             app=self._app,
             box=BlackBox(box) if box >= 0 else None,
+            shared=order.shared,
         )
         code = entry.main(post)
         for stream in (sys.stdout, sys.stderr):

@@ -190,7 +190,7 @@ def test_ttin_adds_a_worker_and_ttou_drains_the_youngest_but_never_the_last(proj
         assert len(processes(server)) == 2  # the nursery and its worker
 
 
-@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGUSR2], ids=lambda signum: signum.name)
+@pytest.mark.parametrize("signum", [signal.SIGUSR1], ids=lambda signum: signum.name)
 def test_a_signal_without_a_meaning_yet_ends_nothing(project: Any, signum: signal.Signals) -> None:
     with project.server(workers=1) as server:
         server.signal(signum)

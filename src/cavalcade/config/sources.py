@@ -26,7 +26,7 @@ ENV_PREFIX = "CAVALCADE_"
 CONFIG_FILE = "cavalcade.toml"
 
 # Ours, but no options: the file to read, and what setup.py listens to, which images leave set.
-_NO_OPTIONS = frozenset(f"{ENV_PREFIX}{name}" for name in ("CONFIG", "PURE", "REQUIRE_COMPILED"))
+_NO_OPTIONS = frozenset(f"{ENV_PREFIX}{name}" for name in ("CONFIG", "PURE", "REQUIRE_COMPILED", "UPGRADE_FD"))
 
 # Kubernetes and Docker links put these into every container that can see a service named "cavalcade".
 _SERVICE_LINK = re.compile(r"CAVALCADE_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)\w*)")

@@ -30,7 +30,9 @@ PASSPORT_BYTES = 8192
 
 
 class Passport(msgspec.Struct, array_like=True):
-    """What goes with a descriptor. `opened_at` is on the monotonic clock, which all processes of a machine share."""
+    """What goes with a descriptor. `opened_at` is on the monotonic clock, which all processes of a machine share.
+
+    In an upgrade it goes from one version of the server to another, so it may only ever grow, at its end, by fields with defaults."""
 
     scheme: str
     client: tuple[str, int | None] | None
@@ -66,7 +68,8 @@ def take(queue: socket.socket) -> tuple[socket.socket, Passport] | None:
 class HandOver:
     """The giving side, made when a worker begins to leave."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, queue: socket.socket, siblings: Siblings) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, queue: socket.socket, siblings: Siblings | None) -> None:
+        """Without `siblings` there is always somebody: another server, that looks at the queue."""
         self._loop = loop
         self._queue = queue
         self._siblings = siblings
@@ -76,7 +79,7 @@ class HandOver:
 
     def possible(self) -> bool:
         """Is there anybody to take connections?"""
-        return self._siblings.ready()
+        return self._siblings is None or self._siblings.ready()
 
     def offer(self, connection: Connection) -> None:
         """Give an idle connection away, now or as soon as that is possible; it is served here until then. If there is nobody to

@@ -78,7 +78,9 @@ class Link:
                 self._outbox.appendleft((line[sent:], []))
 
     def close(self) -> None:
-        """Close our end. The callbacks are not called any more."""
+        """Close our end, if it is open. The callbacks are not called any more."""
+        if self._sock.fileno() < 0:
+            return
         self.ended = True
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
@@ -164,6 +166,6 @@ def order_line(order: channel.Order) -> bytes:
     return channel.encode(order)
 
 
-def fork_line(worker_id: int, slot: int, *, boxed: bool) -> bytes:
+def fork_line(worker_id: int, slot: int, *, boxed: bool, shared: bool) -> bytes:
     """An order to a nursery, as it goes over its control socket."""
-    return say.encode(say.ForkWorker(worker_id, slot, boxed))
+    return say.encode(say.ForkWorker(worker_id, slot, boxed, shared))

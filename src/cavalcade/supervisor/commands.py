@@ -92,6 +92,24 @@ class Serving:
     seconds: float
 
 
+@dataclass(frozen=True)
+class StartUpgrade:
+    """Start a new supervisor, which is to take over."""
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """The new supervisor is the server from here on: sockets, pid file and whatever else outlives us are its own."""
+
+
+@dataclass(frozen=True)
+class StopUpgrade:
+    """Have the new supervisor leave; with `together`, because we leave too; with `force`, at once."""
+
+    together: bool = False
+    force: bool = False
+
+
 class Verdict(enum.Enum):
     """How a wish ended."""
 
@@ -125,4 +143,19 @@ class Exit:
     code: int
 
 
-Command = StartNursery | StopNursery | Fork | Order | Kill | Forget | Log | Explain | Serving | Answer | Exit
+Command = (
+    StartNursery
+    | StopNursery
+    | Fork
+    | Order
+    | Kill
+    | Forget
+    | Log
+    | Explain
+    | Serving
+    | StartUpgrade
+    | HandOver
+    | StopUpgrade
+    | Answer
+    | Exit
+)

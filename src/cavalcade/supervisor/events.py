@@ -58,6 +58,43 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class UpgradeReady:
+    """The new supervisor has all its workers ready."""
+
+    pid: int
+
+
+@dataclass(frozen=True)
+class UpgradeFailed:
+    """The new supervisor says why it does not come up."""
+
+    cause: str
+    fix: str = ""
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class UpgradeExited:
+    """The new supervisor's process is gone. `status` as in `NurseryExited`."""
+
+    status: int | None
+
+
+@dataclass(frozen=True)
+class TakeOver:
+    """This is the new supervisor: from now on it is the server."""
+
+    old_pid: int
+
+
+@dataclass(frozen=True)
+class CalledOff:
+    """This is the new supervisor: the old one stops, or is dead, and nothing comes of the upgrade."""
+
+    old_pid: int
+
+
+@dataclass(frozen=True)
 class NurseryReady:
     """The nursery of a generation can fork; with `preload` it has imported the app in `import_s` seconds."""
 
@@ -151,6 +188,11 @@ Event = (
     | Scale
     | Recycle
     | Stop
+    | UpgradeReady
+    | UpgradeFailed
+    | UpgradeExited
+    | TakeOver
+    | CalledOff
     | NurseryReady
     | NurseryFailed
     | NurseryExited

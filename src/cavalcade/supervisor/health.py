@@ -28,6 +28,8 @@ class Health:
 
     def tell(self) -> None:
         """Say what is new: the first READY=1 comes when every worker has been ready."""
+        if self._state.shared:
+            return  # another server is the service, still or already
         stage, line = self._stage(), self._line()
         before, self._told = self._told, (stage, line)
         if stage != before[0]:
@@ -52,7 +54,8 @@ class Health:
             return "stopping"
         if state.stage is not Stage.SERVING:
             return "starting"
-        return "reloading" if state.roll is not None else "ready"
+        upgrading = state.upgrade is not None and not state.upgrade.failed
+        return "reloading" if state.roll is not None or upgrading else "ready"
 
     def _line(self) -> str:
         """ "serving: 4 of 4 workers, generation 2"."""
@@ -63,6 +66,8 @@ class Health:
                 return f"stopping: {count_workers(len(state.workers))} left"
             case "starting":
                 return f"starting: {ready} of {state.target} workers ready"
+            case "reloading" if state.roll is None:
+                return f"upgrading: {ready} of {state.target} workers serve"
             case "reloading":
                 return f"reloading as generation {state.wanted_generation}: {ready} of {state.target} workers serve"
             case _:

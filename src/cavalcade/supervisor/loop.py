@@ -15,8 +15,9 @@ import os
 import platform
 import socket
 from collections import deque
-from collections.abc import Sequence
-from signal import SIGABRT, SIGKILL, Signals
+from collections.abc import Coroutine, Sequence
+from signal import SIGABRT, SIGKILL, SIGTERM, Signals
+from typing import Any
 
 import msgspec
 import setproctitle
@@ -32,7 +33,7 @@ from cavalcade.observe import blackbox, deaths, logs
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.supervisor import commands as do
 from cavalcade.supervisor import events as on
-from cavalcade.supervisor import policy, signals, status, systemd
+from cavalcade.supervisor import policy, signals, status, systemd, upgrade
 from cavalcade.supervisor.children import Link, NurseryChild, WorkerChild, fork_line, order_line, spawn_nursery
 from cavalcade.supervisor.control import Control
 from cavalcade.supervisor.guard import Guard
@@ -41,6 +42,7 @@ from cavalcade.supervisor.pidfile import PidFile
 from cavalcade.supervisor.state import Rules, State
 from cavalcade.supervisor.status import Status
 from cavalcade.supervisor.systemd import Notifier
+from cavalcade.supervisor.upgrade import Holdings, Predecessor, Successor, start_directory
 from cavalcade.worker import channel
 from cavalcade.worker import nursery_channel as say
 
@@ -56,20 +58,43 @@ def run(settings: Settings, *, notes: Sequence[str] = (), bind_asked: bool = Tru
     """
     logs.configure(settings)
     notifier = Notifier(os.environ)
+    predecessor = Predecessor.maybe_take(os.environ)
+    if predecessor is not None:
+        try:
+            return _take_over(settings, predecessor, notifier, notes)
+        except StartupError as error:
+            predecessor.failed(error.cause, error.fix, error.trace)
+            raise
+        finally:
+            predecessor.close()
     # First of all, before any user code runs: a port in use is known at once, and not after a long import.
     listeners, more_notes = _listen(settings, bind_asked)
+    holdings = Holdings(listeners, make_queue())
     try:
-        pid_file = PidFile(settings.pid) if settings.pid else None
-        if pid_file is not None:
+        if settings.pid:
+            pid_file = PidFile(settings.pid)
             pid_file.write()
-        try:
-            return _supervise(settings, listeners, notifier, [*notes, *more_notes])
-        finally:
-            if pid_file is not None:
-                pid_file.remove()
+            holdings.pid_file = pid_file
+        return _supervise(settings, holdings, notifier, [*notes, *more_notes], None)
     finally:
-        for listener in listeners:
-            sockets.close(listener)
+        holdings.release()
+        notifier.close()
+        logs.flush()
+
+
+def _take_over(settings: Settings, predecessor: Predecessor, notifier: Notifier, notes: Sequence[str]) -> int:
+    """Be the new server of an upgrade: nothing is bound, and what is inherited is ours only when the old one says so."""
+    holdings = predecessor.holdings
+    holdings.pid_file = PidFile(settings.pid) if settings.pid else None
+    offer = predecessor.offer
+    notes = [f"upgrade: taking over from pid {offer.pid}", *notes]
+    if list(settings.bind) != offer.bind:
+        was, now = ", ".join(offer.bind), ", ".join(settings.bind)
+        notes.append(f"upgrade: still listening on {was}, not on {now}: an upgrade keeps the sockets, a restart opens others")
+    try:
+        return _supervise(settings, holdings, notifier, notes, predecessor)
+    finally:
+        holdings.release()
         notifier.close()
         logs.flush()
 
@@ -83,7 +108,7 @@ def _listen(settings: Settings, bind_asked: bool) -> tuple[list[Listener], list[
     return [*used, *sockets.bind_all(rest, settings.backlog)], notes
 
 
-def _supervise(settings: Settings, listeners: list[Listener], notifier: Notifier, notes: Sequence[str]) -> int:
+def _supervise(settings: Settings, holdings: Holdings, notifier: Notifier, notes: Sequence[str], predecessor: Predecessor | None) -> int:
     name = settings.name or settings.app
     setproctitle.setproctitle(f"cavalcade: supervisor [{name}]")
     rules = Rules(
@@ -94,24 +119,23 @@ def _supervise(settings: Settings, listeners: list[Listener], notifier: Notifier
         graceful_timeout_s=settings.graceful_timeout,
         drain_delay_s=settings.drain_delay,
         max_surge=settings.max_surge,
+        is_init=os.getpid() == 1,
     )
     log.info("%s", _start_line(settings, rules.workers))
     for note in notes:
         log.info("%s", note)
-    for listener in listeners:
+    for listener in holdings.listeners:
         log.info("listening on %s", listener.url)
     try:
         board = Board.create(rules.slots)
     except OSError as error:
         raise StartupError(f"The board, {rules.slots} rows of shared memory, cannot be made: {error}.") from error
-    queue = make_queue()
     loop = asyncio.SelectorEventLoop()
     try:
-        return Supervisor(settings, listeners, board, queue, State(rules), loop, notifier).run()
+        state = State(rules, shared=predecessor is not None)
+        return Supervisor(settings, holdings, board, state, loop, notifier, predecessor).run()
     finally:
         loop.close()
-        for end in queue:
-            end.close()
         board.close()
 
 
@@ -121,18 +145,24 @@ class Supervisor:
     def __init__(
         self,
         settings: Settings,
-        listeners: list[Listener],
+        holdings: Holdings,
         board: Board,
-        queue: tuple[socket.socket, socket.socket],
         state: State,
         loop: asyncio.AbstractEventLoop,
         notifier: Notifier,
+        predecessor: Predecessor | None,
     ) -> None:
         self._settings = settings
+        self._holdings = holdings
+        self._notifier = notifier
+        self._predecessor = predecessor
+        self._successor: Successor | None = None
+        self._directory = start_directory(os.environ)
+        self._later: set[asyncio.Task[None]] = set()
         self._health = Health(notifier, state, board, loop)
-        self._listeners = listeners
+        self._listeners = holdings.listeners
         self._board = board
-        self._queue = queue  # held here too, so that a connection in it outlives every worker
+        self._queue = holdings.queue  # held here too, so that a connection in it outlives every worker
         self._state = state
         self._loop = loop
         self._events: deque[on.Event] = deque()
@@ -157,12 +187,19 @@ class Supervisor:
                 worker.close()
             for nursery in self._nurseries.values():
                 nursery.close()
+            if self._successor is not None:
+                self._successor.close()
+            if self._predecessor is not None:
+                self._predecessor.detach()
             signals.silence(self._loop)
             signals.adopt_orphans(False)
 
     async def _live(self) -> int:
         self._control = control = Control(self._settings, os.environ, self._post, self._take_status)
-        await control.start()
+        if self._predecessor is not None:
+            self._predecessor.attach(self._loop, self._on_take_over, self._on_called_off)
+        if self._predecessor is None or not self._control_moves:
+            await control.start()
         code = 1
         try:
             self._post(on.Start())
@@ -171,7 +208,8 @@ class Supervisor:
             return code
         finally:
             self._guard.stop()
-            await control.stop(code)
+            if self._control is not None:
+                await self._control.stop(code)
 
     def _take_status(self) -> Status:
         urls = [listener.url for listener in self._listeners]
@@ -216,6 +254,8 @@ class Supervisor:
                 log.log(command.level, "%s", command.text)
             case do.Explain():
                 log.error("%s", command.cause, extra={"fix": command.fix, "trace": command.trace})
+                if self._predecessor is not None and self._state.shared:
+                    self._predecessor.failed(command.cause, command.fix, command.trace)
             case do.StartNursery():
                 self._start_nursery(command.generation)
             case do.StopNursery():
@@ -232,6 +272,12 @@ class Supervisor:
                 self._forget(command)
             case do.Serving():
                 self._serving(command)
+            case do.StartUpgrade():
+                self._start_upgrade()
+            case do.HandOver():
+                self._hand_over()
+            case do.StopUpgrade():
+                self._stop_upgrade(command)
             case do.Answer():
                 if self._control is not None:
                     self._control.answer(command)
@@ -250,6 +296,8 @@ class Supervisor:
         urls = ", ".join(listener.url for listener in self._listeners)
         workers = "1 worker" if command.workers == 1 else f"{command.workers} workers"
         log.info("ready in %.1f s: %s (%s, pid %d)", command.seconds, urls, workers, os.getpid())
+        if self._predecessor is not None:
+            self._predecessor.ready()
 
     def _start_nursery(self, generation: int) -> None:
         ours, theirs = socket.socketpair()
@@ -298,7 +346,7 @@ class Supervisor:
         box = self._make_box()
         self._workers[worker_id] = WorkerChild(worker_id, nursery, self._board.row(command.slot), link, box)
         descriptors = [theirs.detach()] + ([os.dup(box.fd)] if box is not None else [])
-        nursery.link.send(fork_line(worker_id, command.slot, boxed=box is not None), *descriptors)
+        nursery.link.send(fork_line(worker_id, command.slot, boxed=box is not None, shared=self._state.shared), *descriptors)
 
     def _make_box(self) -> BlackBox | None:
         """A worker is served without its black box as well; only stalls and crashes have no stack then."""
@@ -319,6 +367,89 @@ class Supervisor:
             _send(pid, SIGABRT if command.abort else SIGKILL)
         else:
             worker.doomed = True
+
+    # -- upgrade: the old server's side ------------------------------------------------------------------------------------
+
+    def _start_upgrade(self) -> None:
+        try:
+            environ = self._notifier.successor_environ
+            self._successor = Successor(self._loop, self._holdings, self._settings.bind, environ, self._directory, self._on_successor_line)
+        except OSError as error:
+            self._post(on.UpgradeFailed(f"a new process cannot be started: {error.strerror}.", "Look at the limits (ulimit -u, pids.max)."))
+            self._post(on.UpgradeExited(None))
+
+    def _on_successor_line(self, pid: int, line: bytes) -> None:
+        try:
+            report = upgrade.decode_report(line)
+        except msgspec.DecodeError as error:
+            self._post(on.UpgradeFailed(f"the new server is not understood: {error}."))
+            return
+        if isinstance(report, upgrade.Ready):
+            self._post(on.UpgradeReady(pid))
+        else:
+            self._post(on.UpgradeFailed(report.cause, report.fix, report.trace))
+
+    def _hand_over(self) -> None:
+        successor = self._successor
+        if successor is None:
+            return
+        self._holdings.owned = False
+        self._notifier.succeed(successor.pid)
+        control = self._control
+        if control is None or not self._control_moves:
+            successor.take_over()
+            return
+        self._control = None
+
+        async def free_control() -> None:
+            await control.stop(0)  # its path first: the new one is about to bind it
+            successor.take_over()
+
+        self._do_later(free_control())
+
+    def _stop_upgrade(self, command: do.StopUpgrade) -> None:
+        successor = self._successor
+        if successor is None:
+            return
+        if command.together:
+            successor.link.close()  # it takes that as the end of us all
+        else:
+            successor.signal(SIGKILL if command.force else SIGTERM)
+
+    # -- upgrade: the new server's side ------------------------------------------------------------------------------------
+
+    @property
+    def _control_moves(self) -> bool:
+        """Whether the control socket has a path of its own name, which only one server at a time can have."""
+        return self._settings.control not in ("auto", "off")
+
+    def _on_take_over(self) -> None:
+        if self._predecessor is None:
+            return
+        old_pid = self._predecessor.offer.pid
+        self._holdings.owned = True
+        self._post(on.TakeOver(old_pid))
+        try:
+            if self._holdings.pid_file is not None:
+                self._holdings.pid_file.write(successor_of=old_pid)
+        except StartupError as error:  # too late to go back
+            log.error("%s", error.cause, extra={"fix": error.fix})
+        if self._control is not None and self._control_moves:
+            self._do_later(self._control.start())
+
+    def _on_called_off(self) -> None:
+        if self._predecessor is not None and self._state.shared:
+            self._post(on.CalledOff(self._predecessor.offer.pid))
+
+    def _do_later(self, what: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(what)
+        self._later.add(task)
+        task.add_done_callback(self._later_done)
+
+    def _later_done(self, task: asyncio.Task[None]) -> None:
+        self._later.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s", error)
 
     # -- what nurseries say ----------------------------------------------------------------------------------------------
 
@@ -414,6 +545,12 @@ class Supervisor:
             if pid == 0:
                 break
             reaped[pid] = os.waitstatus_to_exitcode(status)
+        if self._successor is not None and self._successor.pid in reaped:
+            self._successor.link.read()  # its last words, before its end
+            status = reaped.pop(self._successor.pid)
+            self._successor.gone(status)
+            self._successor = None
+            self._post(on.UpgradeExited(status))
         # Nurseries first: their last words may name the workers among the others.
         for nursery in [nursery for nursery in self._nurseries.values() if nursery.pid in reaped]:
             self._nursery_gone(nursery, reaped.pop(nursery.pid), reaped)

@@ -97,7 +97,8 @@ class Moves:
             worker.life = Life.LEAVING
             worker.left_at = self.now
         worker.deadline = deadline
-        self.out.append(do.Order(worker.id, channel.Drain(grace_s, reason, last=self.state.stage is Stage.STOPPING)))
+        stops, shared = self.state.stage is Stage.STOPPING, self.state.shared
+        self.out.append(do.Order(worker.id, channel.Drain(grace_s, reason, last=stops and not shared, heirs=stops and shared)))
 
     def kill(self, worker: Worker) -> None:
         worker.killed = True

@@ -16,13 +16,13 @@ class PidFile:
     def __init__(self, path: str) -> None:
         self.path = Path(path).absolute()  # the app may change the directory, and so may we
 
-    def write(self) -> None:
-        """Write our pid, whole or not at all. A file of a process that is gone is replaced.
+    def write(self, *, successor_of: int = 0) -> None:
+        """Write our pid, whole or not at all. A file of a process that is gone is replaced, or of the one that we take over from.
 
         Raises `StartupError` where it names a running server, or cannot be written.
         """
         holder = self._holder()
-        if holder is not None:
+        if holder is not None and holder.pid != successor_of:
             raise StartupError(
                 f"The pid file {self.path} belongs to pid {holder.pid}, a server that is running.",
                 fix=f"Use another --pid, or stop that one: kill {holder.pid}",

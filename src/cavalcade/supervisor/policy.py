@@ -27,7 +27,7 @@ from cavalcade.supervisor import events as on
 from cavalcade.supervisor.commands import Level
 from cavalcade.supervisor.moves import Failure, count_workers
 from cavalcade.supervisor.spans import span
-from cavalcade.supervisor.state import Life, Nursery, NurseryLife, Seat, Stage, State, Worker, backoff_s
+from cavalcade.supervisor.state import Life, Nursery, NurseryLife, Seat, Stage, State, Upgrade, Worker, backoff_s
 from cavalcade.supervisor.wishes import ASKED, WHO, Wishes
 from cavalcade.worker import channel
 
@@ -51,6 +51,8 @@ def next_wake(state: State, now: float) -> float | None:
     times = [worker.deadline for worker in state.workers.values()]
     times += [nursery.not_before if nursery.life is NurseryLife.DOWN else nursery.deadline for nursery in state.nurseries.values()]
     times.append(state.stop_at)
+    if state.upgrade is not None:
+        times.append(state.upgrade.deadline)
     if state.stage in (Stage.STARTING, Stage.SERVING, Stage.DRAIN_DELAY):
         times.extend(seat.not_before for seat in state.seats if seat.not_before > now)
     return min((time for time in times if math.isfinite(time)), default=None)
@@ -265,7 +267,9 @@ class _Turn(Wishes):
                 self.scale("SIGTTIN", self.state.target + 1)
             case Signals.SIGTTOU:
                 self.scale("SIGTTOU", self.state.target - 1)
-            case _:  # USR1 (reopen logs) and USR2 (hot upgrade) belong here; until then they must not end the server either
+            case Signals.SIGUSR2:
+                self.upgrade("SIGUSR2")
+            case _:  # USR1 (reopen logs) belongs here; until then it must not end the server either
                 self.log(f"{event.signum.name}: nothing is done on it")
 
     def stop_signal(self, signum: Signals, grace_s: float) -> None:
@@ -309,6 +313,73 @@ class _Turn(Wishes):
             again = "SIGTERM" if who == WHO else "once more"
             self.log(f"{who}: stopping, {count_workers(count)} may finish within {grace_s:g} s; {again} to force it")
             self.begin_stop(0, grace_s)
+
+    # -- upgrade ---------------------------------------------------------------------------------------------------------
+
+    def upgrade(self, who: str) -> None:
+        state = self.state
+        why = ""
+        if state.rules.is_init:
+            why = "this is pid 1, and a container ends with it: start a new one, or send SIGHUP for new code of the app"
+        elif state.upgrade is not None:
+            why = "the new server that failed is still leaving" if state.upgrade.failed else "an upgrade is on its way already"
+        elif state.shared or state.stage is not Stage.SERVING:
+            why = "the server stops" if state.stage in (Stage.DRAIN_DELAY, Stage.STOPPING) else "the server still starts"
+        elif state.roll is not None:
+            why = "a reload is on its way"
+        if why:
+            self.warn(f"{who}: refused, {why}")
+            return
+        state.upgrade = Upgrade(self.now + 2 * state.rules.boot_timeout_s + limits.UPGRADE_START_S)
+        self.log(f"{who}: upgrading, a new server starts on the same sockets; this one serves meanwhile")
+        self.out.append(do.StartUpgrade())
+
+    def upgrade_ready(self, event: on.UpgradeReady) -> None:
+        state = self.state
+        if state.upgrade is None or state.upgrade.failed:
+            return
+        state.upgrade = None
+        state.shared = True
+        state.heir_pid = event.pid
+        self.log(f"the new server, pid {event.pid}, is ready and takes over; this one drains")
+        self.out.append(do.HandOver())
+        self.begin_stop(0, state.rules.graceful_timeout_s)
+
+    def upgrade_failed(self, event: on.UpgradeFailed) -> None:
+        upgrade = self.state.upgrade
+        if upgrade is None or upgrade.failed:
+            return
+        upgrade.failed = True
+        upgrade.deadline = self.now + self.state.rules.graceful_timeout_s + limits.KILL_AFTER_S
+        self.out.append(do.Explain(f"Upgrade refused: {event.cause}", event.fix, event.trace))
+        self.log("the new server is removed, this one serves on; SIGUSR2 tries again")
+        self.out.append(do.StopUpgrade())
+
+    def upgrade_exited(self, event: on.UpgradeExited) -> None:
+        how = describe_exit(event.status)
+        self.upgrade_failed(on.UpgradeFailed(f"the new server {how} before it was ready.", "What it said stands above this line."))
+        self.state.upgrade = None
+
+    def upgrade_expired(self, upgrade: Upgrade) -> None:
+        if upgrade.failed:
+            upgrade.deadline = math.inf
+            self.out.append(do.StopUpgrade(force=True))
+        else:
+            limit_s = 2 * self.state.rules.boot_timeout_s + limits.UPGRADE_START_S
+            self.upgrade_failed(on.UpgradeFailed(f"the new server was not ready within {limit_s:g} s."))
+
+    def take_over(self, event: on.TakeOver) -> None:
+        self.state.shared = False
+        self.log(f"upgrade: took over from pid {event.old_pid}")
+        for worker in self.state.workers.values():
+            self.out.append(do.Order(worker.id, channel.Sole()))
+
+    def called_off(self, event: on.CalledOff) -> None:
+        state = self.state
+        state.shared = False
+        if state.stage is not Stage.STOPPING:
+            self.warn(f"upgrade: the server that was to be upgraded, pid {event.old_pid}, has stopped; this one stops too")
+            self.begin_stop(1, state.rules.graceful_timeout_s)
 
     # == failures ========================================================================================================
 
@@ -375,6 +446,8 @@ class _Turn(Wishes):
             grace_s = self.state.rules.graceful_timeout_s
             self.log(f"drain delay over: stopping, workers may finish within {grace_s:g} s; once more to force it")
             self.begin_stop(0, grace_s)
+        if self.state.upgrade is not None and self.now >= self.state.upgrade.deadline:
+            self.upgrade_expired(self.state.upgrade)
         for worker in list(self.state.workers.values()):
             if self.now >= worker.deadline:
                 self.worker_expired(worker)
@@ -509,6 +582,10 @@ class _Turn(Wishes):
         state.stop_at = math.inf
         state.exit_code = code
         self.give_up_wishes()
+        if state.upgrade is not None and not state.upgrade.failed:
+            state.upgrade.failed = True
+            state.upgrade.deadline = self.now + grace_s + kill_after_s
+            self.out.append(do.StopUpgrade(together=True))
         for worker in list(state.workers.values()):
             self.send_away(worker, grace_s, "the server stops", kill_after_s)
 
@@ -516,7 +593,11 @@ class _Turn(Wishes):
         state = self.state
         for nursery in list(state.nurseries.values()):
             self.let_go(nursery)
-        if not state.workers and not state.nurseries:
+        # A promise, as with a reload: only now does nobody who connects meet this server any more.
+        if state.heir_pid and not any(worker.accepts for worker in state.workers.values()):
+            self.log(f"upgraded: whoever connects from now on is served by pid {state.heir_pid}")
+            state.heir_pid = 0
+        if not state.workers and not state.nurseries and state.upgrade is None:
             state.stage = Stage.GONE
             self.log(f"stopped after {span(self.now - state.began_at)}, exit code {state.exit_code}")
             self.out.append(do.Exit(state.exit_code))
@@ -533,6 +614,11 @@ _HANDLERS: dict[type[on.Event], Callable[[_Turn, Any], None]] = {
     on.Scale: _Turn.scale_wished,
     on.Recycle: _Turn.recycle_wished,
     on.Stop: _Turn.stop_wished,
+    on.UpgradeReady: _Turn.upgrade_ready,
+    on.UpgradeFailed: _Turn.upgrade_failed,
+    on.UpgradeExited: _Turn.upgrade_exited,
+    on.TakeOver: _Turn.take_over,
+    on.CalledOff: _Turn.called_off,
     on.NurseryReady: _Turn.nursery_ready,
     on.NurseryFailed: _Turn.nursery_failed,
     on.NurseryExited: _Turn.nursery_exited,

@@ -47,6 +47,7 @@ class Rules:
     graceful_timeout_s: float = limits.GRACEFUL_TIMEOUT_S
     drain_delay_s: float = 0.0
     max_surge: int = 1  # how many may be replaced at a time
+    is_init: bool = False  # it is pid 1: when it ends, the container does
     slots: int = limits.BOARD_ROWS
     workers_max: int = limits.WORKERS_MAX
 
@@ -154,6 +155,14 @@ Wish = ReloadWish | ScaleWish | RecycleWish
 
 
 @dataclass
+class Upgrade:
+    """A new supervisor that is to take over from this one."""
+
+    deadline: float  # ready by then; when it has `failed`, gone by then
+    failed: bool = False
+
+
+@dataclass
 class State:
     rules: Rules
     stage: Stage = Stage.NEW
@@ -171,6 +180,9 @@ class State:
     wishes: list[Wish] = field(default_factory=list)  # not answered yet
     last_reload: Reloaded | None = None
     degraded: bool = False
+    upgrade: Upgrade | None = None
+    heir_pid: int = 0  # the new server, while it is not yet the only one that accepts
+    shared: bool = False  # the sockets are another server's too, which goes on when this one ends
     stop_at: float = math.inf  # DRAIN_DELAY: when it ends
     exit_code: int = 0
     stop_signals: int = 0

@@ -69,11 +69,17 @@ class Drain(msgspec.Struct, tag="drain"):
     """Accept nothing more, finish what is in flight within `grace_s` (lifespan shutdown included), exit 0.
 
     `last` says that the whole server stops, so that connections cannot go to a sibling and nobody looks at the backlog any more.
+    `heirs` says that another server takes connections from the queue, whatever the board says of siblings.
     """
 
     grace_s: float
     reason: str = ""
     last: bool = False
+    heirs: bool = False
+
+
+class Sole(msgspec.Struct, tag="sole"):
+    """The listening sockets are this server's alone from now on: the other one, which shared them in an upgrade, leaves."""
 
 
 class AnnounceStop(msgspec.Struct, tag="announce_stop"):
@@ -86,7 +92,7 @@ class Stop(msgspec.Struct, tag="stop"):
 
 
 Report = Ready | BootFailed | Retire | Draining | Drained | Stalled
-Order = Drain | AnnounceStop | Stop
+Order = Drain | Sole | AnnounceStop | Stop
 
 _encode = msgspec.json.Encoder().encode
 _report_decoder: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)

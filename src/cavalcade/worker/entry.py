@@ -62,6 +62,7 @@ class Post:
     take: socket.socket | None = None
     app: LoadedApp | None = None
     box: BlackBox | None = None
+    shared: bool = False  # the listening sockets are another server's too, which goes on if ours fails
 
 
 def main(post: Post) -> int:
@@ -101,6 +102,8 @@ class Worker:
         self._server: Server | None = None
         self._asked_to_leave = False
         self._last = False
+        self._heirs = False
+        self._shared = post.shared
 
     def run(self) -> int:
         loop = new_event_loop(self._post.settings)
@@ -145,7 +148,7 @@ class Worker:
         server.open()
         self._send(channel.Ready(import_s=imported - started, startup_s=time.monotonic() - imported))
         await leave
-        left = await server.stop(self._grace, last=self._last)
+        left = await server.stop(self._grace, last=self._last, heirs=self._heirs)
         self._send(channel.Drained(left=left))
         return 0
 
@@ -178,7 +181,8 @@ class Worker:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             if not self._leaving.is_set():
                 log.warning("worker %d: the supervisor is gone; draining", self._post.worker_id)
-                self._last = True  # all siblings leave as well: there is nobody to hand over to
+                self._last = not self._shared  # all siblings leave as well: there is nobody to hand over to, but another server
+                self._heirs = self._shared
             self._leave(self._grace)
             return
         for line in self._lines.feed(data):
@@ -194,7 +198,10 @@ class Worker:
             if self._leaving.is_set() and self._server is not None:  # a reload drains it, and now the whole server stops
                 self._server.shorten(order.grace_s)
             self._last = order.last
+            self._heirs = order.heirs
             self._leave(order.grace_s)
+        elif isinstance(order, channel.Sole):
+            self._shared = False
         elif isinstance(order, channel.AnnounceStop):
             if self._server is not None:
                 self._server.announce_stop()

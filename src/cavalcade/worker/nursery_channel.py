@@ -31,6 +31,7 @@ class ForkWorker(msgspec.Struct, tag="fork"):
     worker_id: int
     slot: int
     boxed: bool  # a second descriptor comes along: the black box
+    shared: bool = False  # the listening sockets are another server's too: an upgrade is on its way
 
 
 class Quit(msgspec.Struct, tag="quit"):

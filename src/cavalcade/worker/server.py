@@ -154,10 +154,11 @@ class Server:
             if self._recycle is not None and (reason := self._recycle.due(now)):
                 self._place.retire(reason)
 
-    async def stop(self, grace_s: float | None = None, *, last: bool = True) -> list[str]:
+    async def stop(self, grace_s: float | None = None, *, last: bool = True, heirs: bool = False) -> list[str]:
         """Finish what is in flight within `grace_s` (`graceful_timeout` by default), run lifespan shutdown, close the listeners.
 
-        `last` says that the whole server stops: nobody comes after us who could take connections or look at the backlog.
+        `last` says that the whole server stops: nobody comes after us who could take connections or look at the backlog. `heirs` says
+        that another server takes connections from the queue.
         Returns the request lines that had to be cancelled. A second call, while the first waits, cancels them at once.
         """
         if self._stopped:
@@ -172,7 +173,7 @@ class Server:
             self._gate.close(last=last)
             self._place.draining()
             await self._gate.wait_connected()
-            self._context.handover = None if last else self._maybe_handover()
+            self._context.handover = None if last else self._maybe_handover(heirs)
             left = await drain.finish_requests(self._context, grace - reserved, self._hurry)
         self._close_listeners()
         if self._lifespan is not None:
@@ -184,9 +185,11 @@ class Server:
         self._place.row.set(layout.PHASE, layout.Phase.STOPPED)
         return left
 
-    def _maybe_handover(self) -> HandOver | None:
-        """The way to the siblings, if there are any that take connections."""
+    def _maybe_handover(self, heirs: bool) -> HandOver | None:
+        """The way to those who take connections, if there are any: siblings, or the `heirs`, who are on no board of ours."""
         place = self._place
+        if heirs and place.give is not None:
+            return HandOver(asyncio.get_running_loop(), place.give, None)
         if place.siblings is None or place.give is None or not place.siblings.ready():
             return None
         return HandOver(asyncio.get_running_loop(), place.give, place.siblings)

@@ -821,7 +821,7 @@ def test_requests_that_were_cancelled_at_the_end_of_the_grace_are_named() -> Non
     assert world.said("1 cancelled at the end of its grace: GET /slow")
 
 
-@pytest.mark.parametrize("signum", [Signals.SIGUSR1, Signals.SIGUSR2])
+@pytest.mark.parametrize("signum", [Signals.SIGUSR1])
 def test_signals_without_a_meaning_yet_do_no_harm(signum: Signals) -> None:
     world = World(1).up()
     world.signal(signum)
@@ -1245,11 +1245,16 @@ def test_a_reload_half_way_is_given_up_in_the_drain_delay_and_its_ready_workers_
 ONE_OF_EACH: list[on.Event] = [
     on.Start(),
     on.Tick(),
-    *(on.Signalled(signum) for signum in (HUP, TERM, INT, TTIN, TTOU, Signals.SIGUSR1, Signals.SIGQUIT)),
+    *(on.Signalled(signum) for signum in (HUP, TERM, INT, TTIN, TTOU, Signals.SIGUSR1, Signals.SIGUSR2, Signals.SIGQUIT)),
     on.Reload(1),
     *(on.Scale(1, workers, relative) for workers, relative in ((0, False), (1, False), (4, False), (1, True), (-1, True))),
     *(on.Recycle(1, worker_id) for worker_id in (None, 1, 99)),
     on.Stop(),
+    on.UpgradeReady(77),
+    on.UpgradeFailed("no"),
+    on.UpgradeExited(3),
+    on.TakeOver(77),
+    on.CalledOff(77),
     on.NurseryReady(1, 7),
     on.NurseryReady(9, 7),
     on.NurseryFailed(1, "no"),

@@ -1,0 +1,241 @@
+"""Replacing the server itself while it serves: another version of Cavalcade or of Python takes the sockets over.
+
+The old supervisor starts the new one with its own command line, as its child, and lets it inherit the listening sockets, the queue
+through which connections are handed over, and one end of a socketpair. The new one binds nothing; it starts its nursery and workers
+on the same sockets, so for a moment both serve. Then they talk, one JSON object a line:
+
+    old -> new   Offer       what the inherited descriptors are; the first line
+    new -> old   Ready       every worker of mine is ready
+    old -> new   TakeOver    the pid file, socket files and a control path are yours; I drain
+    new -> old   Failed      why I am not; I leave
+
+Until `TakeOver` the new one owns nothing: when it fails, what it has accepted goes back through the queue, and the old one serves on.
+When the socketpair closes before that, the old one stops or is dead, and the new one leaves as well.
+
+Versions differ, so these messages, and `net.handover.Passport`, may only ever get more fields, with defaults.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from cavalcade.errors import StartupError
+from cavalcade.net import sockets
+from cavalcade.net.sockets import Listener
+from cavalcade.supervisor.children import Link
+from cavalcade.supervisor.pidfile import PidFile
+from cavalcade.worker.channel import Lines
+
+log = logging.getLogger("cavalcade")
+
+VARIABLE = "CAVALCADE_UPGRADE_FD"
+OFFER_WAIT_S = 10.0
+
+
+class Socket(msgspec.Struct):
+    """One listening socket: its inherited descriptor, and what `Listener` knows of it."""
+
+    fd: int
+    url: str
+    address: str
+    file: tuple[int, int] | None = None
+
+
+class Offer(msgspec.Struct, tag="offer"):
+    pid: int
+    bind: list[str]
+    listeners: list[Socket]
+    give: int
+    take: int
+
+
+class TakeOver(msgspec.Struct, tag="take_over"):
+    pass
+
+
+class Ready(msgspec.Struct, tag="ready"):
+    pass
+
+
+class Failed(msgspec.Struct, tag="failed"):
+    cause: str
+    fix: str = ""
+    trace: str = ""
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_report: msgspec.json.Decoder[Ready | Failed] = msgspec.json.Decoder(Ready | Failed)
+_decode_order: msgspec.json.Decoder[Offer | TakeOver] = msgspec.json.Decoder(Offer | TakeOver)
+
+
+def decode_report(line: bytes) -> Ready | Failed:
+    """What the new supervisor said. Raises `msgspec.DecodeError` on anything else."""
+    return _decode_report.decode(line)
+
+
+@dataclasses.dataclass
+class Holdings:
+    """What outlives a supervisor when another takes over. While it is `owned`, the end of this process is the end of it."""
+
+    listeners: list[Listener]
+    queue: tuple[socket.socket, socket.socket]
+    pid_file: PidFile | None = None
+    owned: bool = True
+
+    def release(self) -> None:
+        """This process ends."""
+        if self.owned and self.pid_file is not None:
+            self.pid_file.remove()
+        for listener in self.listeners:
+            sockets.close(listener if self.owned else dataclasses.replace(listener, file=None))
+        for end in self.queue:
+            end.close()
+
+
+class Successor:
+    """The new supervisor, as the old one sees it."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        holdings: Holdings,
+        bind: Sequence[str],
+        environ: Mapping[str, str],
+        cwd: str,
+        on_line: Callable[[int, bytes], object],
+    ) -> None:
+        """Start it. Raises `OSError` where the kernel refuses. `environ` is laid over the environment; `on_line` gets its pid and what
+        it says."""
+        ours, theirs = socket.socketpair()
+        give, take = (end.fileno() for end in holdings.queue)
+        offered = [Socket(each.sock.fileno(), each.url, each.address, each.file) for each in holdings.listeners]
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, *sys.orig_argv[1:]],
+                cwd=cwd,
+                env={**os.environ, **environ, VARIABLE: str(theirs.fileno())},
+                pass_fds=[theirs.fileno(), give, take, *(each.fd for each in offered)],
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self.pid = self.process.pid
+        self.link = Link(loop, ours, lambda line: on_line(self.pid, line), lambda: None)
+        self.link.send(_encode(Offer(os.getpid(), list(bind), offered, give, take)) + b"\n")
+
+    def take_over(self) -> None:
+        """It is the server from here on."""
+        self.link.send(_encode(TakeOver()) + b"\n")
+
+    def signal(self, signum: signal.Signals) -> None:
+        """Send it a signal, unless it is gone."""
+        if self.process.returncode is None:
+            os.kill(self.pid, signum)
+
+    def gone(self, status: int) -> None:
+        """It has been reaped. `Popen` must know, or it would wait for a pid that is somebody else's by now."""
+        self.process.returncode = status
+        self.link.close()
+
+    def close(self) -> None:
+        """Let go of the link: a successor that has not taken over leaves. The process outlives us."""
+        self.link.close()
+        self.process.returncode = self.process.returncode or 0
+
+
+class Predecessor:
+    """The old supervisor, as the new one sees it."""
+
+    def __init__(self, sock: socket.socket, offer: Offer) -> None:
+        self._sock = sock
+        self._link: Link | None = None
+        self.offer = offer
+        for fd in (offer.give, offer.take, *(each.fd for each in offer.listeners)):
+            os.set_inheritable(fd, False)
+        listeners = [Listener(socket.socket(fileno=each.fd), each.url, each.address, each.file) for each in offer.listeners]
+        queue = socket.socket(fileno=offer.give), socket.socket(fileno=offer.take)
+        for end in (*queue, *(listener.sock for listener in listeners)):
+            end.setblocking(False)
+        self.holdings = Holdings(listeners, queue, owned=False)
+
+    @classmethod
+    def maybe_take(cls, environ: MutableMapping[str, str]) -> Predecessor | None:
+        """The one that has started this process to be its successor; None where this is an ordinary start.
+
+        Raises `StartupError` where it is gone already.
+        """
+        fd = environ.pop(VARIABLE, "")
+        if not fd.isdigit():
+            return None
+        sock = socket.socket(fileno=int(fd))
+        sock.set_inheritable(False)
+        sock.settimeout(OFFER_WAIT_S)
+        lines = Lines()
+        whole: list[bytes] = []
+        try:
+            while not whole:
+                data = sock.recv(65536)
+                if not data:
+                    break
+                whole = lines.feed(data)
+            offer = _decode_order.decode(whole[0]) if whole else None
+        except (OSError, msgspec.DecodeError) as error:
+            raise StartupError(f"The server that is to be upgraded cannot be understood: {error}.") from error
+        if not isinstance(offer, Offer):
+            raise StartupError("The server that was to be upgraded is gone.")
+        return cls(sock, offer)
+
+    def attach(self, loop: asyncio.AbstractEventLoop, on_take_over: Callable[[], object], on_end: Callable[[], object]) -> None:
+        """From now on hear what it says."""
+
+        def on_line(line: bytes) -> None:
+            if isinstance(_decode_order.decode(line), TakeOver):
+                on_take_over()
+
+        self._link = Link(loop, self._sock.dup(), on_line, on_end)
+
+    def detach(self) -> None:
+        """Hear no more. The loop is about to be closed."""
+        if self._link is not None:
+            self._link.close()
+
+    def ready(self) -> None:
+        """Every worker is ready."""
+        self._say(Ready())
+
+    def failed(self, cause: str, fix: str, trace: str) -> None:
+        """This server does not come up. Only the first reason is heard."""
+        self._say(Failed(cause, fix, trace))
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def _say(self, report: Ready | Failed) -> None:
+        try:
+            self._sock.sendall(_encode(report) + b"\n")
+        except OSError:
+            log.debug("the server that is to be upgraded does not listen")
+
+
+def start_directory(environ: Mapping[str, str]) -> str:
+    """Where a successor is to be started: the directory we were started in, by the name that was used. Where that leads through a symbolic
+    link, as releases are often switched, it is the new release by then."""
+    here = Path.cwd()
+    named = environ.get("PWD", "")
+    try:
+        return named if named and os.path.samefile(named, here) else str(here)
+    except OSError:
+        return str(here)
