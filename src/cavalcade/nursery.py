@@ -168,6 +168,8 @@ class Nursery:
                 self._fork(order, end, self._ends.popleft() if order.boxed else -1)
             case say.Quit():
                 self._quitting = True
+            case say.ReopenLogs():
+                logs.reopen()
             case say.Setup():  # the first line, and only that
                 log.error("nursery: set up twice")
 

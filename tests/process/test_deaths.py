@@ -188,12 +188,3 @@ def test_ttin_adds_a_worker_and_ttou_drains_the_youngest_but_never_the_last(proj
         server.wait_line("SIGTTOU: refused, one worker is the least")
         assert get(server, "/pid") == str(pid_of(server, 1))
         assert len(processes(server)) == 2  # the nursery and its worker
-
-
-@pytest.mark.parametrize("signum", [signal.SIGUSR1], ids=lambda signum: signum.name)
-def test_a_signal_without_a_meaning_yet_ends_nothing(project: Any, signum: signal.Signals) -> None:
-    with project.server(workers=1) as server:
-        server.signal(signum)
-        server.wait_line(f"{signum.name}: nothing is done on it")
-        assert get(server) == "v1"
-    assert not re.search("Traceback", "\n".join(server.lines))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import re
 import signal
 import socket
 import threading
@@ -107,6 +106,7 @@ def test_an_idle_connection_moves_to_the_new_server(project: Any) -> None:
         client.request("GET", "/pid")
         new = psutil.Process(int(client.getresponse().read()))
         assert psutil.Process(pid) in new.parents()
+        client.close()
         stop(pid)
 
 
@@ -134,7 +134,6 @@ def test_pid_file_socket_file_and_control_path_become_the_new_servers(project: A
             pid = int(server.wait_line(UPGRADED, WAIT_S, after=mark)[1])
             server.wait_line(rf"upgrade: took over from pid {old}", WAIT_S, after=mark)
             server.wait_line(rf"\[{old}\].*stopped after .* exit code 0", WAIT_S, after=mark)
-            psutil.wait_procs([psutil.Process(old)] if psutil.pid_exists(old) and old != server.pid else [], timeout=1.0)
             server.process.wait(WAIT_S)
             assert int(pid_file.read_text()) == pid
             for place in (path, control):
@@ -232,9 +231,7 @@ def test_when_the_new_server_is_killed_during_the_upgrade_the_old_one_serves_on(
         os.kill(pid, signal.SIGKILL)
         server.wait_line("Upgrade refused: the new server was killed by SIGKILL before it was ready", WAIT_S)
         project.touch("gate")
-        for _ in range(10):
-            assert get(server) in ("v1", "v2")
-        assert re.search(r"v1", get(server) + get(server) + get(server))
+        assert get(server) == "v1"
 
 
 def test_systemd_is_told_of_the_new_main_process(project: Any, tmp_path: Path) -> None:

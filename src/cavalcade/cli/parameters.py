@@ -17,6 +17,7 @@ SIGNALS = (
     ("TERM", "Stop: after --drain-delay, finish what is in flight within --graceful-timeout. A second one: stop at once."),
     ("INT", "Ctrl-C: the same with a short grace and no delay. A second one: stop at once."),
     ("HUP", "Reload: new workers with the code as it is now, one by one; where it fails, the old ones go on serving."),
+    ("USR1", "Open log files anew that logrotate has moved away."),
     ("USR2", "Upgrade: a new server, of whatever version is installed now, takes the sockets over; where it fails, this one serves on."),
     ("TTIN, TTOU", "One worker more, one fewer."),
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import configparser
+import contextlib
 import json
 import logging
 import logging.config
@@ -100,6 +101,32 @@ def flush() -> None:
     for name in (ACCESS_LOGGER, LOGGER):
         for handler in logging.getLogger(name).handlers:
             handler.flush()
+
+
+def reopen() -> None:
+    """Open log files anew that have been moved away or removed, as logrotate does; those that are still there stay as they are.
+
+    It means every `logging.FileHandler` of every logger, whoever has made it. One that cannot be opened goes on with the old file.
+    """
+    loggers = [logging.getLogger(), *(each for each in logging.Logger.manager.loggerDict.values() if isinstance(each, logging.Logger))]
+    for handler in {handler for logger in loggers for handler in logger.handlers if isinstance(handler, logging.FileHandler)}:
+        with handler.lock or contextlib.nullcontext():
+            stream = handler.stream
+            if stream is None or _is_still(handler.baseFilename, stream):
+                continue
+            try:
+                handler.stream = handler._open()
+            except OSError as exc:
+                logging.getLogger(LOGGER).warning("log file %s cannot be opened anew: %s", handler.baseFilename, exc.strerror or exc)
+                continue
+            stream.close()
+
+
+def _is_still(path: str, stream: IO[str]) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(stream.fileno()))
+    except (OSError, ValueError):
+        return False
 
 
 def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -76,6 +76,11 @@ class Log:
 
 
 @dataclass(frozen=True)
+class ReopenLogs:
+    """Log files may have been moved away: open them anew, here and in the nurseries."""
+
+
+@dataclass(frozen=True)
 class Explain:
     """An error for a person: cause, fix, and the app's own frames."""
 
@@ -151,6 +156,7 @@ Command = (
     | Kill
     | Forget
     | Log
+    | ReopenLogs
     | Explain
     | Serving
     | StartUpgrade

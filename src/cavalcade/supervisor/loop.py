@@ -256,6 +256,10 @@ class Supervisor:
                 log.error("%s", command.cause, extra={"fix": command.fix, "trace": command.trace})
                 if self._predecessor is not None and self._state.shared:
                     self._predecessor.failed(command.cause, command.fix, command.trace)
+            case do.ReopenLogs():
+                logs.reopen()
+                for nursery in self._nurseries.values():
+                    nursery.link.send(say.encode(say.ReopenLogs()))
             case do.StartNursery():
                 self._start_nursery(command.generation)
             case do.StopNursery():

@@ -269,7 +269,11 @@ class _Turn(Wishes):
                 self.scale("SIGTTOU", self.state.target - 1)
             case Signals.SIGUSR2:
                 self.upgrade("SIGUSR2")
-            case _:  # USR1 (reopen logs) belongs here; until then it must not end the server either
+            case Signals.SIGUSR1:
+                self.out.append(do.ReopenLogs())
+                self.out.extend(do.Order(worker_id, channel.ReopenLogs()) for worker_id in self.state.workers)
+                self.log("SIGUSR1: log files that have been moved away are opened anew")
+            case _:
                 self.log(f"{event.signum.name}: nothing is done on it")
 
     def stop_signal(self, signum: Signals, grace_s: float) -> None:

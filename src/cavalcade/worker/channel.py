@@ -87,12 +87,16 @@ class AnnounceStop(msgspec.Struct, tag="announce_stop"):
     before they have to."""
 
 
+class ReopenLogs(msgspec.Struct, tag="reopen_logs"):
+    """Log files may have been moved away: open those that have anew."""
+
+
 class Stop(msgspec.Struct, tag="stop"):
     """Leave at once: cancel what is in flight, run lifespan shutdown in its reserved slice, exit."""
 
 
 Report = Ready | BootFailed | Retire | Draining | Drained | Stalled
-Order = Drain | Sole | AnnounceStop | Stop
+Order = Drain | Sole | AnnounceStop | ReopenLogs | Stop
 
 _encode = msgspec.json.Encoder().encode
 _report_decoder: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)

@@ -202,6 +202,8 @@ class Worker:
             self._leave(order.grace_s)
         elif isinstance(order, channel.Sole):
             self._shared = False
+        elif isinstance(order, channel.ReopenLogs):
+            logs.reopen()
         elif isinstance(order, channel.AnnounceStop):
             if self._server is not None:
                 self._server.announce_stop()

@@ -38,6 +38,10 @@ class Quit(msgspec.Struct, tag="quit"):
     """Exit when the last worker has exited; nothing more is to be forked."""
 
 
+class ReopenLogs(msgspec.Struct, tag="reopen_logs"):
+    """As for a worker."""
+
+
 # -- the nursery reports -------------------------------------------------------------------------------------------------
 
 
@@ -70,7 +74,7 @@ class Exited(msgspec.Struct, tag="exited"):
     status: int
 
 
-Order = Setup | ForkWorker | Quit
+Order = Setup | ForkWorker | Quit | ReopenLogs
 Report = CanFork | CannotImport | Forked | ForkRefused | Exited
 
 _encode = msgspec.json.Encoder().encode

@@ -182,3 +182,35 @@ def test_a_stdout_that_nobody_reads_stops_no_worker(tmp_path: Path, kind: str) -
         server.stderr.close()
         if kind != "closed":
             os.close(read_fd)
+
+
+def test_usr1_opens_log_files_anew_after_they_were_moved_away(tmp_path: Path) -> None:
+    write_app(tmp_path, APP)
+    log, moved = tmp_path / "server.log", tmp_path / "server.log.1"
+    config = {
+        "handlers": {
+            "file": {"class": "logging.FileHandler", "filename": str(log), "formatter": "f"},
+            "err": {"class": "logging.StreamHandler"},  # for the test to wait on
+        },
+        "formatters": {"f": {"format": "%(process)d %(name)s %(message)s"}},
+        "loggers": {"cavalcade": {"handlers": ["file", "err"], "level": "INFO", "propagate": False}},
+    }
+    (tmp_path / "log.json").write_text(json.dumps(config))
+    with LiveServer("main:app", "--workers", "2", "--log-config", "log.json", cwd=tmp_path) as server:
+        workers = {str(pid) for pid in server.worker_pids}
+        assert httpx.get(server.url).text == "ok"
+        log.rename(moved)
+        server.signal(signal.SIGUSR1)
+        server.wait_line("SIGUSR1: log files that have been moved away are opened anew")
+        # Each process reopens in its own time; what it says after that is in the new file.
+        seen: set[str] = set()
+        for _ in range(2000):
+            assert httpx.get(server.url).text == "ok"
+            seen = {line.split()[0] for line in log.read_text().splitlines() if "cavalcade.access" in line}
+            if seen == workers:
+                break
+        assert seen == workers
+        assert f"{server.pid} cavalcade SIGUSR1: log files" in log.read_text()
+        before = moved.read_text()
+        assert httpx.get(server.url).text == "ok"
+        assert moved.read_text() == before

@@ -22,6 +22,7 @@ from cavalcade.supervisor.state import Life, Rules, Stage, State
 from cavalcade.worker import channel
 
 HUP, TERM, INT, TTIN, TTOU = Signals.SIGHUP, Signals.SIGTERM, Signals.SIGINT, Signals.SIGTTIN, Signals.SIGTTOU
+USR2 = Signals.SIGUSR2
 GRACE_S = 20.0
 BOOT_S = 10.0
 
@@ -47,8 +48,9 @@ class Process:
 class World:
     """What the commands are carried out on. Every command is checked against what may be asked for at that moment."""
 
-    def __init__(self, workers: int = 2, **rules: Any) -> None:
-        self.state = State(Rules(workers, boot_timeout_s=BOOT_S, graceful_timeout_s=GRACE_S, **rules))
+    def __init__(self, workers: int = 2, shared: bool = False, **rules: Any) -> None:
+        self.state = State(Rules(workers, boot_timeout_s=BOOT_S, graceful_timeout_s=GRACE_S, **rules), shared=shared)
+        self.successor = ""
         self.now = 1000.0
         self.workers: dict[int, Process] = {}
         self.nurseries: dict[int, str] = {}
@@ -107,8 +109,18 @@ class World:
                 self.workers[worker_id].announced = True
             case do.Order(worker_id, order):
                 assert worker_id in self.workers
-                self.workers[worker_id].order = order
-                self.workers[worker_id].life = Is.LEAVING
+                if not isinstance(order, channel.Sole | channel.ReopenLogs):
+                    self.workers[worker_id].order = order
+                    self.workers[worker_id].life = Is.LEAVING
+            case do.StartUpgrade():
+                assert self.successor == ""
+                self.successor = "running"
+            case do.HandOver():
+                assert self.successor == "running"
+                self.successor = ""
+            case do.StopUpgrade(_, force):
+                assert self.successor == "running" or force
+                self.successor = "killed" if force else "leaving"
             case do.Kill(worker_id):
                 assert worker_id in self.workers
                 self.workers[worker_id].killed = True
@@ -158,6 +170,10 @@ class World:
     def exits(self, worker_id: int, status: int | None = 0) -> None:
         del self.workers[worker_id]
         self.send(on.WorkerExited(worker_id, status))
+
+    def successor_exits(self) -> None:
+        self.successor = ""
+        self.send(on.UpgradeExited(-9))
 
     def signal(self, signum: Signals) -> None:
         self.send(on.Signalled(signum))
@@ -821,11 +837,117 @@ def test_requests_that_were_cancelled_at_the_end_of_the_grace_are_named() -> Non
     assert world.said("1 cancelled at the end of its grace: GET /slow")
 
 
-@pytest.mark.parametrize("signum", [Signals.SIGUSR1])
-def test_signals_without_a_meaning_yet_do_no_harm(signum: Signals) -> None:
+def test_usr1_has_every_process_reopen_its_log_files() -> None:
+    world = World(2).up()
+    commands = world.send(on.Signalled(Signals.SIGUSR1))
+    assert do.ReopenLogs() in commands
+    assert [command for command in commands if isinstance(command, do.Order)] == [do.Order(n, channel.ReopenLogs()) for n in (1, 2)]
+    assert world.those(Is.SERVING) == [1, 2]
+
+
+# -- upgrade -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_upgrade_hands_over_first_and_then_drains_with_the_sockets_left_open() -> None:
+    world = World(2).up()
+    world.signal(USR2)
+    assert world.successor == "running"
+    commands = world.send(on.UpgradeReady(77))
+    drains = [command.order for command in commands if isinstance(command, do.Order)]
+    assert drains == [channel.Drain(GRACE_S, "the server stops", last=False, heirs=True)] * 2
+    assert commands.index(do.HandOver()) < min(commands.index(do.Order(n, drains[0])) for n in (1, 2))
+    assert world.said("upgraded: whoever connects from now on is served by pid 77")
+    world.roll()
+    assert world.exit == 0
+
+
+def test_upgraded_is_said_only_when_no_old_worker_accepts_any_more() -> None:
+    world = World(2).up()
+    world.prompt = False
+    world.signal(USR2)
+    world.send(on.UpgradeReady(77))
+    world.send(on.WorkerReported(1, channel.Draining()))
+    assert not world.said("upgraded")
+    world.exits(2, -9)
+    assert world.said("upgraded: whoever connects")
+
+
+@pytest.mark.parametrize("late", [on.UpgradeReady(77), on.UpgradeFailed("again")], ids=repr)
+def test_a_failed_upgrade_changes_nothing_and_can_be_tried_again(late: on.Event) -> None:
+    world = World(2).up()
+    world.signal(USR2)
+    world.send(on.UpgradeFailed("no module.", "the fix", "the frames"))
+    assert world.errors[-1] == do.Explain("Upgrade refused: no module.", "the fix", "the frames")
+    world.send(late)
+    assert len(world.errors) == 1
+    world.signal(USR2)
+    assert world.said("SIGUSR2: refused, the new server that failed is still leaving")
+    world.send(on.UpgradeExited(3))
+    assert world.those(Is.SERVING) == [1, 2]
+    world.successor = ""
+    world.signal(USR2)
+    assert world.successor == "running"
+
+
+def test_a_new_server_that_is_never_ready_is_removed_by_force_in_the_end() -> None:
     world = World(1).up()
-    world.signal(signum)
-    assert world.those(Is.SERVING) == [1]
+    world.signal(USR2)
+    world.after(2 * BOOT_S + limits.UPGRADE_START_S)
+    assert world.said("the new server is removed")
+    assert world.errors[-1].cause == "Upgrade refused: the new server was not ready within 50 s."
+    world.after(GRACE_S + limits.KILL_AFTER_S)
+    assert world.successor == "killed"
+
+
+def test_pid_1_cannot_be_upgraded() -> None:
+    world = World(1, is_init=True).up()
+    world.signal(USR2)
+    assert world.said("SIGUSR2: refused, this is pid 1")
+    assert world.successor == ""
+
+
+@pytest.mark.parametrize(
+    "before, why", [(HUP, "a reload is on its way"), (TERM, "the server stops"), (USR2, "an upgrade is on its way already")]
+)
+def test_an_upgrade_waits_for_nothing_but_says_what_is_in_its_way(before: Signals, why: str) -> None:
+    world = World(1).up()
+    world.signal(before)
+    world.signal(USR2)
+    assert world.said(f"SIGUSR2: refused, {why}")
+
+
+def test_a_stop_during_an_upgrade_stops_both_and_waits_for_the_other() -> None:
+    world = World(1).up()
+    world.signal(USR2)
+    commands = world.send(on.Signalled(TERM))
+    assert do.StopUpgrade(together=True) in commands
+    world.roll()
+    assert world.exit is None
+    world.send(on.UpgradeExited(1))
+    assert world.exit == 0
+
+
+def test_a_new_server_gives_back_what_it_has_until_it_takes_over() -> None:
+    world = World(1, shared=True).up()
+    world.signal(USR2)
+    assert world.said("SIGUSR2: refused, the server still starts")
+    world.signal(TERM)
+    assert world.workers[1].order == channel.Drain(GRACE_S, "the server stops", last=False, heirs=True)
+
+
+def test_once_it_has_taken_over_a_new_server_is_like_any_other() -> None:
+    world = World(1, shared=True).up()
+    assert do.Order(1, channel.Sole()) in world.send(on.TakeOver(7))
+    world.signal(TERM)
+    assert world.workers[1].order == channel.Drain(GRACE_S, "the server stops", last=True)
+
+
+def test_a_new_server_leaves_when_the_old_one_has_stopped() -> None:
+    world = World(1, shared=True).up()
+    world.send(on.CalledOff(7))
+    assert world.said("the server that was to be upgraded, pid 7, has stopped")
+    world.roll()
+    assert world.exit == 1
 
 
 # -- wishes: who waits is answered once ------------------------------------------------------------------------------------
@@ -1317,6 +1439,8 @@ def end(world: World) -> None:
             world.exits(dying[0], -9)
         elif ending := world.ending():
             world.nursery_exits(ending[0], -9)
+        elif world.successor == "killed":
+            world.successor_exits()
         else:
             wake = policy.next_wake(world.state, world.now)
             assert wake is not None, "nothing left to wait for, and no exit"
@@ -1351,7 +1475,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
         return self.world.exit is None
 
     @precondition(alive)
-    @rule(signum=st.sampled_from([HUP, HUP, HUP, TTIN, TTOU, Signals.SIGUSR1]))
+    @rule(signum=st.sampled_from([HUP, HUP, HUP, TTIN, TTOU, Signals.SIGUSR1, USR2]))
     def signalled(self, signum: Signals) -> None:
         self.world.signal(signum)
 
@@ -1387,6 +1511,16 @@ class AnythingMayHappen(RuleBasedStateMachine):
     def rest(self) -> None:
         """It has come to its end; nothing more may happen."""
         assert self.world.send(on.Signalled(TERM)) == []
+
+    @precondition(lambda self: self.alive() and self.world.successor)
+    @rule(how=st.sampled_from(["fails", "exits", "exits", "is ready"]))
+    def successor_does(self, how: str) -> None:
+        if how == "fails":
+            self.world.send(on.UpgradeFailed("no"))
+        elif how == "exits":
+            self.world.successor_exits()
+        else:
+            self.world.send(on.UpgradeReady(77))
 
     @precondition(alive)
     @rule(seconds=st.sampled_from([0.01, 0.5, 1.0, 3.0, 12.0, 40.0]))
