@@ -907,7 +907,7 @@ def test_pid_1_cannot_be_upgraded() -> None:
 
 
 @pytest.mark.parametrize(
-    "before, why", [(HUP, "a reload is on its way"), (TERM, "the server stops"), (USR2, "an upgrade is on its way already")]
+    ("before", "why"), [(HUP, "a reload is on its way"), (TERM, "the server stops"), (USR2, "an upgrade is on its way already")]
 )
 def test_an_upgrade_waits_for_nothing_but_says_what_is_in_its_way(before: Signals, why: str) -> None:
     world = World(1).up()
