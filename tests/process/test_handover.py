@@ -19,6 +19,7 @@ from cavalcade.testing import LiveServer
 from cavalcade.testing.traffic import Mix, Traffic, deploy
 
 ANSWER_S = 20.0
+MANY = 600
 
 pytestmark = pytest.mark.slow
 
@@ -225,6 +226,18 @@ def test_connections_of_a_worker_that_is_scaled_away_go_to_the_others(serve: Ser
     answers = [each.ask("/client?2") for each in clients]
     assert {answer.pid for answer in answers} == before - {gone}
     assert [answer.said for answer in answers] == [f"{each.name} 2" for each in clients]
+
+
+def test_more_connections_than_the_queue_holds_are_moved_all(serve: Serve, client: Callable[[LiveServer], Client], tmp_path: Path) -> None:
+    server = serve(workers=1)
+    clients = [client(server) for _ in range(MANY)]  # the kernel lets somewhat more than 200 wait in the queue
+    assert {each.ask("/client?1").version for each in clients} == {"v1"}
+    old = server.worker_pids
+    mark = begin_reload(server, tmp_path, "v2")
+    wait_left(server, old, mark)
+    for each in clients:
+        answer = each.ask("/client?2")
+        assert (answer.version, answer.said, answer.closes) == ("v2", f"{each.name} 2", False)
 
 
 def test_recycling_by_requests_loses_no_keep_alive_client(serve: Serve) -> None:
