@@ -182,7 +182,7 @@ def _open(pid: int) -> list[str]:
     try:
         for entry in os.scandir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
-                found.append(os.readlink(entry.path).split(":[")[0])
+                found.append(os.readlink(entry.path).split(":[")[0].replace(f"/proc/{pid}/", "/proc/self/"))
     except OSError:
         pass
     # libuv opens /dev/null with the first connection, and keeps it to have a descriptor left when there are no more.
