@@ -360,9 +360,11 @@ class _Turn(Wishes):
         self.out.append(do.StopUpgrade())
 
     def upgrade_exited(self, event: on.UpgradeExited) -> None:
-        how = describe_exit(event.status)
-        self.upgrade_failed(on.UpgradeFailed(f"the new server {how} before it was ready.", "What it said stands above this line."))
-        self.state.upgrade = None
+        upgrade, self.state.upgrade = self.state.upgrade, None
+        if upgrade is not None and not upgrade.failed:
+            cause = f"Upgrade refused: the new server {describe_exit(event.status)} before it was ready."
+            self.out.append(do.Explain(cause, "What it said stands above this line."))
+            self.log("this server serves on; SIGUSR2 tries again")
 
     def upgrade_expired(self, upgrade: Upgrade) -> None:
         if upgrade.failed:
