@@ -1,0 +1,56 @@
+"""What the machine refuses: room for the board, and somebody who reads the log."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cavalcade.testing.clients import WAIT_S
+
+
+def test_a_board_that_cannot_be_made_is_an_error_with_its_reason_and_no_traceback(project: Any) -> None:
+    server = project.server(ready=False)
+    server.argv = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *server.argv]  # no file may have any byte, not even one of memory
+    with server:
+        server.wait_line("The board, .* of shared memory, cannot be made: .*File too large", WAIT_S)
+        server.wait_exit(3)
+        assert not [line for line in server.lines if "Traceback" in line]
+
+
+@pytest.mark.parametrize("target", ["a pipe that nobody reads", "a full disk"])
+def test_a_log_that_cannot_be_written_holds_up_nobody(project: Any, tmp_path: Path, target: str) -> None:
+    project.deploy()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, socket.socket() as probe:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(WAIT_S)
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        read, write = os.pipe() if target.startswith("a pipe") else (-1, os.open("/dev/full", os.O_WRONLY))
+        argv = [sys.executable, "-m", "cavalcade", "main:app", "--bind", f"127.0.0.1:{port}"]
+        environ = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+        server = subprocess.Popen(argv, cwd=project.folder, env=environ, stdout=write, stderr=write, start_new_session=True)
+        try:
+            while b"READY=1" not in manager.recv(4096):
+                pass
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
+            for _ in range(1500):  # about 3 MiB of access lines: more than the pipe and the server hold together
+                client.request("GET", "/" + "x" * 2000)
+                response = client.getresponse()
+                assert (response.status, response.read()) == (200, b"v1")
+            client.close()
+            server.terminate()
+            assert server.wait(WAIT_S) == 0
+        finally:
+            server.kill()
+            server.wait()
+            for fd in (read, write):
+                if fd >= 0:
+                    os.close(fd)
