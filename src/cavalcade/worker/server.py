@@ -219,10 +219,3 @@ class Server:
             with contextlib.suppress(OSError):
                 sockets.close(listener)
         self._listeners = []
-
-
-async def check(settings: Settings) -> None:
-    """Import the app, run lifespan startup and shutdown, serve nothing. Raises `StartupError`."""
-    server = Server(settings.app, settings=settings)
-    await server.boot()
-    await server.stop(settings.graceful_timeout)
