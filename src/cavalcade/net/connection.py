@@ -383,6 +383,8 @@ class Connection:
         if engine.rest or self.read_paused:
             self.hold_rest()
         self.await_head()
+        if self.context.draining and self.is_idle():
+            self.leave()  # the last of the held requests was answered at once, inside of the engine's feed
 
     def hold_rest(self) -> None:
         """Bytes of later requests are held, or were: only so many, and not for ever."""
