@@ -148,7 +148,7 @@ class StreamFault(PeerError):
 
 
 class ConnectionFault(PeerError):
-    """What HTTP/2 does not allow a peer, or nobody would put up with: the connection ends with GOAWAY and `code` (RFC 9113 section 5.4.1)."""
+    """What HTTP/2 does not allow a peer, or nobody would put up with: the connection ends with GOAWAY and `code` (RFC 9113, 5.4.1)."""
 
     def __init__(self, cause: str, code: int) -> None:
         super().__init__(cause)

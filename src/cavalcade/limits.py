@@ -32,6 +32,7 @@ H2_STREAM_WINDOW_MAX_BYTES = 1 * MIB  # ... of one whose app reads as fast as it
 H2_WINDOW_EXTRA_BYTES = 4 * MIB  # ... what such streams of one connection have beyond the usual window, together
 H2_CONNECTION_WINDOW_BYTES = 8 * MIB  # given back on arrival: what is held is bounded stream by stream, and a slow one stops nobody else
 H2_OUTPUT_BYTES = 64 * KIB  # frames made before the transport takes them; what comes later waits as it is, uncopied
+H2_RESUME_BYTES = 16 * KIB  # of WRITE_HIGH_BYTES that wait in one stream: one frame, below which `send` goes on
 H2_HELD_OUTPUT_BYTES = 256 * KIB  # not taken by the peer, after which nothing more of it is read: its requests all have answers
 H2_HEAD_FRAMES = 32  # HEADERS and CONTINUATION of one head (CVE-2024-27316, the CONTINUATION flood)
 H2_HEAD_FACTOR = 4  # a head up to this many times its limit is read and answered 431; beyond it (an HPACK bomb) the connection ends

@@ -173,13 +173,15 @@ class H2:
             self.on_ping(flags, data)
         elif kind == GOAWAY:
             self.on_goaway(stream_id, data)
-        elif kind == PUSH_PROMISE or kind == CONTINUATION:
+        elif kind in (PUSH_PROMISE, CONTINUATION):
             raise ConnectionFault("a frame that no client may send here", ErrorCodes.PROTOCOL_ERROR)
         else:
             # RFC 9113 sections 5.3 and 5.5: priorities are a hint that is taken for nothing, what is unknown is ignored.
             self.spend("frames without use")
-            if kind == PRIORITY and (stream_id == 0 or len(data) != FRAME_HEAD + 5):
-                raise ConnectionFault("a PRIORITY that is none", ErrorCodes.PROTOCOL_ERROR if stream_id == 0 else ErrorCodes.FRAME_SIZE_ERROR)
+            if kind == PRIORITY and stream_id == 0:
+                raise ConnectionFault("a PRIORITY of no stream", ErrorCodes.PROTOCOL_ERROR)
+            if kind == PRIORITY and len(data) != FRAME_HEAD + 5:
+                raise ConnectionFault("a PRIORITY that is none", ErrorCodes.FRAME_SIZE_ERROR)
 
     def spend(self, what: str, cost: float = 1.0) -> None:
         """A frame that costs us and is of no use."""
@@ -255,6 +257,7 @@ class H2:
             self.fault(stream, error, begun=False)
             return
         except PeerError as error:
+            stream.method = "HEAD" if (b":method", b"HEAD") in fields.these else ""
             stream.on_refused(error)
             return
         stream.method = request.method
@@ -314,7 +317,11 @@ class H2:
         if stream is None:
             self.check_opened(stream_id, "DATA")
             self.spend("frames on streams that are over")
-            self.library.receive_data(data)  # it gives the connection's window back, and says that the stream is closed
+            # The library gives the connection's window back, and says that the stream is closed. Once is enough: RFC 9113 section 5.1.
+            self.output.append(self.library.data_to_send())
+            self.library.receive_data(data)
+            if stream_id in self.lately_reset:
+                self.output.append(self.library.data_to_send()[: -FRAME_HEAD - 4])
             return
         events = self.library.receive_data(data)
         if self.was_reset(stream, events, "DATA behind the end of a request"):
@@ -539,10 +546,11 @@ class H2:
             going = False
             for stream in tuple(waiting.values()):
                 before = stream.pending_bytes
-                if self.send_frame(stream):
-                    going = True
-                if not stream.pending:
+                going = self.send_frame(stream) or going
+                if stream.pending_bytes < before or not stream.pending:
                     waiting.pop(stream.stream_id, None)
+                    if stream.pending:
+                        waiting[stream.stream_id] = stream  # behind the others
                 if stream.pending_bytes < before:
                     took[stream.stream_id] = stream
         for stream in took.values():

@@ -46,6 +46,9 @@ class Sink(Protocol):
     def on_request(self, head: Head) -> None:
         """A request head is whole. A body follows unless `head.length` is 0, in which case `on_end` is not called."""
 
+    def on_preface(self, data: bytes) -> bool:
+        """The peer speaks HTTP/2, beginning with `data`; True if somebody else takes the connection over from here."""
+
     def on_body(self, chunk: bytes) -> None:
         """A piece of the body, never empty."""
 

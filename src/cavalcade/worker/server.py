@@ -26,7 +26,7 @@ from cavalcade.board.row import Row
 from cavalcade.board.siblings import Siblings
 from cavalcade.config import sources
 from cavalcade.config.options import Settings
-from cavalcade.net import sockets
+from cavalcade.net import http2, sockets
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.gate import Gate
 from cavalcade.net.handover import HandOver
@@ -136,6 +136,7 @@ class Server:
         access = AccessLog(settings) if settings.access_log else None
         place = self._place
         self._context = ConnectionContext(serving, settings, rules, access, place.row)
+        self._context.http2 = http2.maybe_connection() if settings.http2 else None
         self._gate = Gate(self._context, place.socks, siblings=place.siblings, queue=place.take)
         self._sweep = Sweep(self._context, date_header=settings.date_header)
         self._recycle = Recycle(settings, serving.totals, time.monotonic())
