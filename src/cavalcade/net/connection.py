@@ -17,6 +17,7 @@ from cavalcade.apps.asgi.order import NOTHING as NOTHING_SENT
 from cavalcade.apps.stream import Call
 from cavalcade.errors import PeerError, PeerTooSlow
 from cavalcade.net.context import ConnectionContext
+from cavalcade.net.files import KernelSend, ReadSend
 from cavalcade.net.handover import Passport
 from cavalcade.net.link import BODY, FIRST_BYTE, FLUSH, HEAD, IDLE, LINGER, Link
 from cavalcade.net.overload import failure_headers, turn_away
@@ -38,7 +39,11 @@ class Connection(Link):
     def __init__(self, context: ConnectionContext, scheme: str, client: Address | None, server: Address | None, opened_at: float) -> None:
         Link.__init__(self, context, scheme, client, server, opened_at)
         self.engine = H1(self, context.rules)
-        self.template = asgi_scope.template(context.serving, scheme, client, server)
+        wsgi = context.wsgi
+        # What all requests of this connection have in common: of an ASGI scope, or of a WSGI environ.
+        self.template = (
+            asgi_scope.template(context.serving, scheme, client, server) if wsgi is None else wsgi.template(scheme, client, server)
+        )
         self.moved_in = False  # it came from a sibling
         self.exchange: Call | None = None
         self.lingering = False
@@ -53,6 +58,7 @@ class Connection(Link):
         self.started = 0.0
         # the response
         self.sent_bytes = 0
+        self.file: KernelSend | ReadSend | None = None
 
     # -- called by the transport ---------------------------------------------------------------------------------------------
 
@@ -90,6 +96,9 @@ class Connection(Link):
     def abandon(self) -> None:
         """The client is gone, or as good as gone: whoever waits for it is told, and the request is over."""
         exchange = self.exchange
+        if self.file is not None:
+            self.file.stop()
+            self.file = None
         if exchange is not None:
             status = self.engine.response_status if self.head_is_out() else CLIENT_CLOSED
             self.exchange = None
@@ -117,8 +126,9 @@ class Connection(Link):
             return
         if head.length == 0:
             self.deadline = 0.0
-            self.exchange = exchange = Exchange(context.serving, self, asgi_scope.build(context.serving, self.template, head), False)
+            has_body = False
         else:
+            has_body = True
             self.body_pending = True
             self.discarded = 0
             if head.expects_continue:
@@ -127,7 +137,12 @@ class Connection(Link):
                 self.continue_due = True
                 self.engine.keep_alive = False
             self.await_body(not head.expects_continue)
-            self.exchange = exchange = Exchange(context.serving, self, asgi_scope.build(context.serving, self.template, head), True)
+        exchange: Call
+        if context.wsgi is None:
+            exchange = Exchange(context.serving, self, asgi_scope.build(context.serving, self.template, head), has_body)
+        else:
+            exchange = context.wsgi.new_call(self, head, self.template)
+        self.exchange = exchange
         if self.continue_due:
             # Not at once: the body may be right behind the head, and then nobody waits to be told to go on.
             context.loop.call_soon(exchange.begin)
@@ -218,6 +233,27 @@ class Connection(Link):
         for piece in (before, body, after):  # a large body is not copied
             if piece:
                 self.transport.write(piece)
+
+    def reword(self, reason: bytes) -> None:
+        self.engine.reword(reason)
+
+    def send_file(self, fd: int, offset: int, count: int) -> None:
+        engine = self.engine
+        if engine.response_bodiless or self.secure:
+            self.file = ReadSend(self, self.context.loop, fd, offset, 0 if engine.response_bodiless else count)
+        else:
+            before, _ = engine.frame(count, False)
+            self.write_now(before)
+            self.file = KernelSend(self, fd, offset, count, self.file_sent)
+        self.file.start()
+
+    def file_sent(self, sent: int) -> None:
+        """The kernel has taken the file, or as much as there was of it."""
+        engine = self.engine
+        self.file = None
+        self.sent_bytes = sent
+        engine.response_left = engine.response_length - sent
+        self.response_done()
 
     def head_is_out(self) -> bool:
         """Has the client seen anything of the response that is being sent?"""
@@ -428,6 +464,8 @@ class Connection(Link):
     def on_sweep(self, now: float) -> None:
         """Called about twice a second: has a deadline passed, is a head overdue?"""
         Link.on_sweep(self, now)
+        if self.file is not None:
+            self.file.on_sweep(now)
         exchange = self.exchange
         if exchange is not None and self.engine.head_due:
             self.send_head(exchange)
