@@ -227,8 +227,9 @@ class Threads:
 
     def _where(self, pool: Pool) -> str:
         """ ", most with GET /report in app/views.py:88 report()": the commonest request and the commonest line."""
-        scopes = [_scope_of(task) for task in pool.holders()] or [exchange.scope for exchange in self._serving.running]
-        routes = Counter(route for scope in scopes if (route := route_of(scope)))
+        named = [route_of(_scope_of(task)) for task in pool.holders()]
+        named = named or [route_of(getattr(call, "scope", None)) or call.request_line().partition("?")[0] for call in self._serving.running]
+        routes = Counter(route for route in named if route)
         stacks = sys._current_frames()
         places = Counter(
             culprit.show()
