@@ -4,21 +4,9 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 
-from cavalcade.board import layout
+from cavalcade.board import layout, memory
 from cavalcade.board.row import Row
-
-
-def _new_file() -> int:
-    """A descriptor of memory with no name in any file system, so that nothing is left behind however we die."""
-    if hasattr(os, "memfd_create"):
-        try:
-            return os.memfd_create("cavalcade-board", os.MFD_CLOEXEC)
-        except OSError:  # seccomp profiles and old kernels refuse it; an unlinked file is as good
-            pass
-    with tempfile.TemporaryFile(prefix="cavalcade-board-") as file:
-        return os.dup(file.fileno())
 
 
 class Board:
@@ -36,9 +24,7 @@ class Board:
     @classmethod
     def create(cls, slots: int) -> Board:
         """A new board, all zero. Its descriptor is not inherited unless it is passed on. Raises `OSError` where there is no room."""
-        fd = _new_file()
-        os.ftruncate(fd, (slots + 1) * layout.ROW_BYTES)
-        return cls(fd, slots)
+        return cls(memory.new_file("cavalcade-board", (slots + 1) * layout.ROW_BYTES), slots)
 
     @classmethod
     def from_fd(cls, fd: int, slots: int) -> Board:

@@ -129,7 +129,9 @@ def _supervise(settings: Settings, holdings: Holdings, notifier: Notifier, notes
     try:
         board = Board.create(rules.slots)
     except OSError as error:
-        raise StartupError(f"The board, {rules.slots} rows of shared memory, cannot be made: {error}.") from error
+        cause = f"The board, {rules.slots} rows of shared memory, cannot be made: {error.strerror or error}."
+        fix = "It needs memfd_create(), or room for a file in a directory that can be written: set TMPDIR, or see ulimit -f"
+        raise StartupError(cause, fix=fix) from error
     loop = asyncio.SelectorEventLoop()
     try:
         state = State(rules, shared=predecessor is not None)

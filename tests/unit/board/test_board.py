@@ -87,17 +87,3 @@ def test_another_process_sees_what_is_written_and_its_writing_is_seen(board: Boa
 
 def test_the_descriptor_is_not_inherited_by_accident(board: Board) -> None:
     assert not os.get_inheritable(board.fd)
-
-
-def test_without_memfd_an_unlinked_file_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object) -> int:
-        raise OSError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "memfd_create", refused, raising=False)
-    board = Board.create(2)
-    try:
-        assert os.fstat(board.fd).st_nlink == 0
-        board.row(1).set(layout.REQUESTS, 5)
-        assert board.totals()["requests"] == 5
-    finally:
-        board.close()
