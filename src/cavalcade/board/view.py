@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Mapping
 
 from cavalcade.board import layout, memory
 from cavalcade.board.row import Row
@@ -20,6 +21,7 @@ class Board:
         self._words = memoryview(self._map).cast("Q")
         self._rows = [Row(self._words[n * layout.ROW_WORDS : (n + 1) * layout.ROW_WORDS]) for n in range(slots + 1)]
         self._base = self._rows[slots]
+        self._inherited: dict[str, int] = {}
 
     @classmethod
     def create(cls, slots: int) -> Board:
@@ -55,6 +57,16 @@ class Board:
         for word in layout.COUNTERS.values():
             self._base.add(word, row.get(word))
         row.clear()
+
+    def inherit(self, totals: Mapping[str, int]) -> None:
+        """Count what the server before this one has counted too: all of it, each time that it is told. Only the supervisor does this.
+
+        Counters that only the other version has are left out; none ever goes down.
+        """
+        for name, word in layout.COUNTERS.items():
+            before = self._inherited.get(name, 0)
+            self._inherited[name] = max(before, totals.get(name, 0))
+            self._base.add(word, self._inherited[name] - before)
 
     def close(self) -> None:
         """Unmap it and close the descriptor; rows handed out are unusable after this."""
