@@ -377,8 +377,8 @@ def _checked_as(item: object, looked: Look, name: str, settings: Settings) -> tu
     if looked.nature is Nature.FACTORY:
         raise AppLoadError(f"{name} made another factory, not an app.", fix="Return the app itself.")
     if looked.takes:
-        wanted = "an ASGI app takes (scope, receive, send), a WSGI app (environ, start_response), a factory nothing"
-        cause = f"{name} is {_a(looked.kind)} that takes {looked.takes}; {wanted}."
+        known = "an ASGI app takes (scope, receive, send), a WSGI app (environ, start_response), a factory nothing"
+        cause = f"{name} is {_a(looked.kind)} that takes {looked.takes}; {known}."
         fix = "Give its arguments defaults, or write a function without arguments that calls it." if looked.kind == "function" else ""
         raise AppLoadError(cause, fix=fix)
     fix = f"Name the app in it: cavalcade {name.replace(':', '.')}:app" if looked.kind == "module" else ""

@@ -46,7 +46,10 @@ class Call(Protocol):
 
     sent: int  # what the app has sent so far: 0 for nothing
     gone: bool  # the client is
-    task: Any  # done when the app has returned
+
+    @property
+    def task(self) -> Any:
+        """A Future that is done when the app has returned."""
 
     def begin(self) -> None:
         """Call the app, which may run at once, up to where it first waits."""

@@ -230,6 +230,8 @@ class Connection(Link):
         if size <= JOIN_BYTES:
             body = before + body + after
             before = after = b""
+        if self.transport.is_closing():
+            return  # broken a moment ago; that it is lost we are told in the next turn
         for piece in (before, body, after):  # a large body is not copied
             if piece:
                 self.transport.write(piece)

@@ -111,7 +111,7 @@ class WsgiCall:
 
     def finish(self) -> None:
         """The app has returned, and its response is with the connection."""
-        self.serving.running.discard(self)
+        self.serving.running.pop(self, None)
         self.sent = COMPLETE
         done = self.done
         if done is not None and not done.done():
@@ -128,6 +128,30 @@ class WsgiCall:
 
     # -- the connection's side -------------------------------------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """There is a request."""
+        raise NotImplementedError
+
+    def feed_body(self, chunk: bytes) -> int:
+        """A piece of the request body; returns how many bytes the app has not taken yet."""
+        raise NotImplementedError
+
+    def feed_end(self) -> None:
+        """The request body is whole."""
+        raise NotImplementedError
+
+    def disconnect(self) -> None:
+        """The client is gone."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """The time is up."""
+        raise NotImplementedError
+
+    def left_behind(self) -> str:
+        """Why it is still there a while after it was cancelled."""
+        return "the app has not returned; it is left behind"
+
     def notice(self) -> None:
         """The worker leaves. WSGI has no word for it; an app that streams may look at `environ["cavalcade.draining"]`."""
 
@@ -138,10 +162,6 @@ class WsgiCall:
     def request_line(self) -> str:
         """The request as the log shows it, safe to print."""
         return f"{self.method} {self.target.decode('ascii', 'backslashreplace')[:512]}"
-
-    def route(self) -> str:
-        """The request without its query, which would tell requests of one kind apart."""
-        return self.request_line().partition("?")[0]
 
 
 def iterate(result: Any) -> Any:

@@ -46,12 +46,12 @@ def maybe_span(filelike: Any) -> Span | None:
     # A descriptor alone proves nothing: that of a GzipFile gives what is compressed. So ask who really reads: the file itself, or one
     # that a wrapper (of `tempfile`, of Django) has given its own method for.
     read = getattr(filelike, "read", None)
-    owner = getattr(getattr(read, "__wrapped__", read), "__self__", None)
-    raw = owner.raw if type(owner) in (io.BufferedReader, io.BufferedRandom) else owner
-    if type(raw) is not io.FileIO or not isinstance(owner, io.RawIOBase | io.BufferedIOBase):
+    owner: Any = getattr(getattr(read, "__wrapped__", read), "__self__", None)
+    raw = owner.raw if isinstance(owner, io.BufferedReader | io.BufferedRandom) else owner
+    if type(owner) not in (io.BufferedReader, io.BufferedRandom, io.FileIO) or type(raw) is not io.FileIO:
         return None
     try:
-        if type(owner) is io.BufferedRandom:
+        if isinstance(owner, io.BufferedRandom):
             owner.flush()
         offset = owner.tell()
         info = os.fstat(raw.fileno())

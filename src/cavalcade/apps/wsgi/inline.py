@@ -56,7 +56,7 @@ class InlineCall(WsgiCall):
 
     def begin(self) -> None:
         """Call the app, if its request is whole."""
-        self.serving.running.add(self)
+        self.serving.running[self] = None
         if self.gone:
             self.finish()
         elif self.whole:
@@ -200,8 +200,9 @@ class InlineCall(WsgiCall):
     def next_pieces(self) -> bool:
         """Send pieces; True at their end."""
         pieces = self.pieces
-        if self.sent == NOTHING and (type(pieces) is LIST_ITERATOR or type(pieces) is TUPLE_ITERATOR):
-            self.held = list(pieces)
+        kind = type(pieces)
+        if self.sent == NOTHING and (kind is LIST_ITERATOR or kind is TUPLE_ITERATOR):
+            self.held = [piece if type(piece) is bytes else as_bytes(piece) for piece in pieces]
             self.given = len(b"".join(self.held))
             return True
         turn = 0

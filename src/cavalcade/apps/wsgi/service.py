@@ -9,6 +9,7 @@ from typing import Any
 from cavalcade import limits
 from cavalcade.apps.stream import Call, Serving, Stream
 from cavalcade.apps.wsgi import environ
+from cavalcade.apps.wsgi.call import WsgiCall
 from cavalcade.apps.wsgi.files import FileWrapper
 from cavalcade.apps.wsgi.inline import InlineCall
 from cavalcade.apps.wsgi.pool import Pool
@@ -37,7 +38,7 @@ class Service:
             draining=serving.draining,
         )
         self.pool = Pool(threads, serving.loop) if threads else None
-        self._kind: Callable[[Service, Stream, Head, dict[str, Any]], Call] = ThreadCall if threads else InlineCall
+        self._kind: Callable[[Service, Stream, Head, dict[str, Any]], WsgiCall] = ThreadCall if threads else InlineCall
 
     def start(self) -> None:
         """After the fork, in the worker's own process."""

@@ -69,7 +69,7 @@ class ThreadCall(WsgiCall):
 
     def begin(self) -> None:
         """Queue for a thread, if there is something to do for it."""
-        self.serving.running.add(self)
+        self.serving.running[self] = None
         if self.gone:
             self.finish()
         elif self.body_ended or self.continue_due:
@@ -169,7 +169,7 @@ class ThreadCall(WsgiCall):
         if not self.gone and self.sent != COMPLETE:
             try:
                 self.send_out(complete)
-            except Exception as error:  # the border: whatever the head or body is, the loop goes on
+            except Exception as error:  # noqa: BLE001  logged. The border: whatever the head or body is, the loop goes on
                 self.log_failure(error, False)
                 self.stream.fail(500, "Internal Server Error")
                 self.gone = True
@@ -197,6 +197,8 @@ class ThreadCall(WsgiCall):
             last = complete and not out and self.span is None
             if self.sent == NOTHING:
                 self.start_stream(self.given if last else -1 if self.span is None else self.span.count)
+            if self.bodiless:
+                body = b""  # the stream would take its size for that of the whole
             if last:
                 self.sent = COMPLETE
                 self.taken += len(body)
