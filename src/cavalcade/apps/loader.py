@@ -355,9 +355,9 @@ def _checked_as(item: object, looked: Look, name: str, settings: Settings) -> tu
     wanted = settings.interface
     if looked.nature is Nature.WSGI or (wanted == "wsgi" and looked.nature is Nature.ASGI and not nature.is_async(item)):
         if wanted == "asgi":
-            raise AppLoadError(f"{name} is a WSGI app ({looked.kind}), and --interface asgi was asked for.", fix=_asgi_fix(looked))
+            raise AppLoadError(f"{name} is a WSGI app ({_plain(looked)}), and --interface asgi was asked for.", fix=_asgi_fix(looked))
         if settings.lifespan == "on":
-            raise AppLoadError(f"{name} is a WSGI app ({looked.kind}): WSGI has no lifespan.", fix="Leave --lifespan on out.")
+            raise AppLoadError(f"{name} is a WSGI app ({_plain(looked)}): WSGI has no lifespan.", fix="Leave --lifespan on out.")
         return cast(App, item), "wsgi"
     if wanted == "wsgi" and looked.nature in (Nature.ASGI, Nature.ASGI2):
         raise AppLoadError(f"{name} is an ASGI app ({looked.kind}), and --interface wsgi was asked for.", fix="Leave --interface out.")
@@ -389,6 +389,10 @@ def _asgi_fix(looked: Look) -> str:
     if looked.kind.startswith("Django"):
         return "Serve the project's asgi.py: cavalcade PROJECT.asgi:application, or leave --interface out."
     return "Leave --interface out: it is served as WSGI then."
+
+
+def _plain(looked: Look) -> str:
+    return looked.kind.removesuffix(" (WSGI)")
 
 
 def _unused(settings: Settings, interface: Interface) -> list[str]:
