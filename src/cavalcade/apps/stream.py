@@ -138,7 +138,7 @@ class Serving:
         # Each request starts from the context that lifespan startup left, never from that of the request before it.
         self.context = context
         self.state: dict[str, Any] | None = None  # lifespan state; None when the app has no lifespan
-        self.running: set[Call] = set()  # those whose app has not returned
+        self.running: dict[Call, None] = {}  # those whose app has not returned; oldest first, which a set would not know
         self.totals = Totals()
         self.draining = asyncio.Event()  # set when the worker begins to leave; apps see it as an ASGI extension
         self.websockets: set[WebSocketCall] = set()  # those whose connection is not over
