@@ -35,6 +35,7 @@ from cavalcade.observe.access import AccessLog
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.types import Address, ASGIApp
 from cavalcade.wire.h1_response import Rules
+from cavalcade.wire.ws import WebSocketRules
 from cavalcade.worker import channel, drain
 from cavalcade.worker.heartbeat import Heartbeat
 from cavalcade.worker.recycle import Recycle
@@ -127,6 +128,15 @@ class Server:
         serving.state = self._lifespan.state
         serving.root_path = settings.root_path
         serving.raw_root_path = settings.root_path.encode("utf-8")
+        if settings.ws == "auto":
+            serving.websocket_rules = WebSocketRules(
+                message_bytes=settings.ws_max_size,
+                queue=settings.ws_max_queue,
+                deflate=settings.ws_per_message_deflate,
+                ping_s=settings.ws_ping_interval,
+                pong_s=settings.ws_ping_timeout,
+                accept_s=settings.ws_accept_timeout,
+            )
         rules = Rules(
             request_line=settings.limit_request_line,
             header_fields=settings.limit_request_fields,
@@ -183,6 +193,8 @@ class Server:
             self._place.draining()
             await self._gate.wait_connected()
             self._context.handover = None if last else self._maybe_handover(heirs)
+            # RFC 6455 section 7.4.1, and its registry: going away for good, or a service restart: connect again at once.
+            self._context.serving.leave_code = 1001 if last else 1012
             left = await drain.finish_requests(self._context, grace - reserved, self._hurry)
         self._close_listeners()
         if self._lifespan is not None:
