@@ -14,16 +14,19 @@ from cavalcade import limits
 from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.asgi.order import NOTHING as NOTHING_SENT
-from cavalcade.apps.stream import Call
+from cavalcade.apps.asgi.websocket import WebSocketExchange, open_call
+from cavalcade.apps.stream import Call, Pipe
 from cavalcade.errors import PeerError, PeerTooSlow
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.files import KernelSend, ReadSend
 from cavalcade.net.handover import Passport
 from cavalcade.net.link import BODY, FIRST_BYTE, FLUSH, HEAD, IDLE, LINGER, Link
 from cavalcade.net.overload import failure_headers, turn_away
+from cavalcade.net.websocket import WebSocketLink
 from cavalcade.types import Address
 from cavalcade.wire.h1 import H1
 from cavalcade.wire.sink import Head
+from cavalcade.wire.ws_handshake import is_websocket
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLIENT_CLOSED = 499  # nginx's number for a client that left before the answer; only ever logged
@@ -54,6 +57,7 @@ class Connection(Link):
         self.version = ""
         self.body_pending = False
         self.continue_due = False
+        self.switched = False  # another protocol is spoken here now, by somebody else
         self.turn_due = False  # more of what is held will be fed in the next turn of the loop
         self.started = 0.0
         # the response
@@ -124,30 +128,36 @@ class Connection(Link):
         if context.limit and len(context.serving.running) >= context.limit:
             turn_away(self, head)
             return
-        if head.length == 0:
-            self.deadline = 0.0
-            has_body = False
-        else:
-            has_body = True
-            self.body_pending = True
-            self.discarded = 0
-            if head.expects_continue:
-                # A client that was never told to go on may or may not send its body: what follows a response that comes before
-                # that cannot be told apart, so it is announced that the connection ends with it.
-                self.continue_due = True
-                self.engine.keep_alive = False
-            self.await_body(not head.expects_continue)
         exchange: Call
-        if context.wsgi is None:
-            exchange = Exchange(context.serving, self, asgi_scope.build(context.serving, self.template, head), has_body)
+        if head.upgrade and context.serving.websocket_rules is not None and is_websocket(head):
+            self.deadline = 0.0
+            exchange = open_call(context.serving, self, self.template, head)
         else:
-            exchange = context.wsgi.new_call(self, head, self.template)
+            if head.length == 0:
+                self.deadline = 0.0
+            else:
+                self.await_request_body(head)
+            if context.wsgi is None:
+                scope = asgi_scope.build(context.serving, self.template, head)
+                exchange = Exchange(context.serving, self, scope, head.length != 0)
+            else:
+                exchange = context.wsgi.new_call(self, head, self.template)
         self.exchange = exchange
         if self.continue_due:
             # Not at once: the body may be right behind the head, and then nobody waits to be told to go on.
             context.loop.call_soon(exchange.begin)
         else:
             exchange.begin()
+
+    def await_request_body(self, head: Head) -> None:
+        self.body_pending = True
+        self.discarded = 0
+        if head.expects_continue:
+            # A client that was never told to go on may or may not send its body: what follows a response that comes before
+            # that cannot be told apart, so it is announced that the connection ends with it.
+            self.continue_due = True
+            self.engine.keep_alive = False
+        self.await_body(not head.expects_continue)
 
     def on_body(self, chunk: bytes) -> None:
         exchange = self.exchange
@@ -282,6 +292,15 @@ class Connection(Link):
         self.write(text.encode(), False)
         return True
 
+    def switch(self, headers: list[tuple[bytes, bytes]]) -> Pipe:
+        call = self.exchange
+        assert isinstance(call, WebSocketExchange)
+        self.write_now(self.engine.switch_protocols(b"websocket", headers))
+        self.exchange = None
+        self.switched = True
+        self.account(self.engine.response_status)
+        return WebSocketLink(self, call, self.engine)
+
     def cut(self) -> None:
         """End a response that will not be completed, because we leave: what was sent goes out, the missing end tells the rest."""
         if not self.head_is_out():
@@ -366,6 +385,8 @@ class Connection(Link):
     def hold_rest(self) -> None:
         """Bytes of later requests are held, or were: only so many, and not for ever."""
         engine = self.engine
+        if self.switched:
+            return  # they are no requests; who speaks the other protocol takes them
         if len(engine.rest) > limits.PIPELINE_BUFFER_BYTES:
             self.pause_reading()
         elif self.exchange is None:
@@ -408,7 +429,7 @@ class Connection(Link):
             context.serving.totals.requests += 1
             context.serving.totals.by_class[error.status // 100] += 1
         if not self.transport.is_closing():
-            self.transport.write(self.engine.refuse(error.status, error.cause))
+            self.transport.write(self.engine.refuse(error.status, error.cause, error.fields))
         self.linger()
 
     def close(self) -> None:
