@@ -208,7 +208,9 @@ def test_a_socket_file_of_a_live_server_is_refused_and_the_server_named(bind: Bi
     assert _connects(socket.AF_UNIX, str(path))
 
 
-def test_a_live_server_is_told_from_those_whose_sockets_have_the_same_name_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_live_server_is_told_from_those_whose_sockets_have_the_same_name_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The kernel keeps a relative path as it was given, so in its list all of these are "app.sock".
     listen = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind('app.sock'); s.listen(); print(flush=True); sys.stdin.read()"
     with ExitStack() as stack:
