@@ -40,7 +40,8 @@ def resumed(name: str, stalled: channel.Stalled, seen: Evidence) -> str:
         run = f"generation {stalled.gc_generation}, {stalled.gc_freed} objects freed"
         return f"{name} was blocked for {stalled.ms} ms by garbage collection ({stalled.gc_ms} ms, {run}){where}; {waited}"
     if stalled.ms - stalled.starved_ms <= seen.patience_s * 1000:  # with a CPU of its own it would not have been noticed
-        return f"{name} was starved of CPU: of {stalled.ms} ms it was ready to run for {stalled.starved_ms} ms and had none; {waited}"
+        ready_ms = min(stalled.starved_ms, stalled.ms)  # what is counted began a little earlier
+        return f"{name} was starved of CPU: of {stalled.ms} ms it was ready to run for {ready_ms} ms and had none; {waited}"
     return f"{name} was blocked for {stalled.ms} ms{where or ' outside of any code of the app'}; {waited}"
 
 

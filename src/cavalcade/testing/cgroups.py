@@ -13,9 +13,23 @@ from pathlib import Path
 from time import monotonic, sleep
 
 CGROUPS = Path("/sys/fs/cgroup")
-_LIMITS = {"memory": ("memory.limit_in_bytes", "memory.max"), "pids": ("pids.max", "pids.max")}  # in version 1, in version 2
 _EMPTY_S = 10.0
 _POLL_S = 0.01
+
+
+def _files(controller: str, value: int, *, old: bool) -> dict[str, str]:
+    """What is to be written where, in version 1 (`old`) and in version 2."""
+    match controller, old:
+        case "memory", True:
+            return {"memory.limit_in_bytes": str(value)}
+        case "memory", False:
+            return {"memory.max": str(value), "memory.swap.max": "0"}
+        case "cpu", True:
+            return {"cpu.cfs_period_us": "1000000", "cpu.cfs_quota_us": str(1000 * value)}
+        case "cpu", False:
+            return {"cpu.max": f"{1000 * value} 1000000"}
+        case _:
+            return {"pids.max": str(value)}
 
 
 class NoControlGroup(Exception):
@@ -25,37 +39,31 @@ class NoControlGroup(Exception):
 class ControlGroup:
     """One group with one limit. Of version 1 other limits of its processes stay what they were."""
 
-    def __init__(self, folder: Path, limit: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._limit = limit
 
     def add(self, pid: int) -> None:
         """Move a process there; the children that it has from now on are born there."""
         (self._folder / "cgroup.procs").write_text(str(pid))
 
-    def limit(self, value: int | str) -> None:
-        """Another limit; "max" (version 1 of memory: -1) is none."""
-        self._limit.write_text(str(value))
-
 
 @contextmanager
 def limited(controller: str, value: int) -> Iterator[ControlGroup]:
-    """A group with a limit: "memory" in bytes, "pids" in processes and threads. Whoever is left in it at the end is let out. Raises
-    `NoControlGroup`."""
-    first, second = _LIMITS[controller]
+    """A group with a limit: "memory" in bytes, "pids" in processes and threads, "cpu" in milliseconds of each second. Whoever is left in
+    it at the end is let out. Raises `NoControlGroup`."""
     old = (CGROUPS / controller).is_dir()
     folder = (CGROUPS / controller if old else CGROUPS) / f"cavalcade-test-{os.getpid()}"
-    group = ControlGroup(folder, folder / (first if old else second))
     try:
         folder.mkdir()
     except OSError as error:
         raise NoControlGroup(f"no control group for {controller} may be made here: {error}") from None
     try:
         try:
-            group.limit(value)
+            for name, text in _files(controller, value, old=old).items():
+                (folder / name).write_text(text)
         except OSError as error:
             raise NoControlGroup(f"control groups cannot limit {controller} here: {error}") from None
-        yield group
+        yield ControlGroup(folder)
     finally:
         _remove(folder)
 
