@@ -44,6 +44,7 @@ STALL_WARN_S = 0.25  # a loop that was blocked for longer is reported: a request
 STALL_KILL_S = 30.0  # a loop that is blocked for so long serves nobody any more: gunicorn's timeout
 STALL_LOOK_S = 0.05  # how often the supervisor looks at the heartbeats
 STALL_OWN_S = 0.15  # the supervisor itself turned so much too late: the machine stands still, or is short of CPUs
+POOL_OVER_S = 2.0  # a thread pool that had no thread for a newcomer has enough again when everybody has got one at once for this long
 STEP_BACK_S = 0.001  # a worker steps back from accepting this long (uvloop makes 0 of less) for each connection above the least ...
 STEP_BACK_MAX_S = 0.004  # ... at most this long ...
 STEP_BACK_TIMES = 8  # ... and at most so often in a row

@@ -1,4 +1,5 @@
-"""The seam between the adapters and the network: a `Stream` carries one response, `Serving` is what all requests share."""
+"""The seam between the adapters and the network: a `Stream` carries one response, a `Call` is the app at work on it, `Serving` is what
+all requests share."""
 
 from __future__ import annotations
 
@@ -33,6 +34,38 @@ class Stream(Protocol):
         """Answer with a response of our own if nothing has been sent, else reset so that the client can tell. True if answered."""
 
 
+class Call(Protocol):
+    """One request in the hands of an app, whatever its interface: the connection's side of it."""
+
+    sent: int  # what the app has sent so far: 0 for nothing
+    gone: bool  # the client is
+    task: Any  # done when the app has returned
+
+    def begin(self) -> None:
+        """Call the app, which may run at once, up to where it first waits."""
+
+    def feed_body(self, chunk: bytes) -> int:
+        """A piece of the request body; returns how many bytes the app has not taken yet."""
+
+    def feed_end(self) -> None:
+        """The request body is whole."""
+
+    def disconnect(self) -> None:
+        """The client is gone."""
+
+    def notice(self) -> None:
+        """The worker leaves: a response that streams had better end soon."""
+
+    def cancel(self) -> None:
+        """The time is up."""
+
+    def complain_short(self, sent: int, length: int) -> None:
+        """The response was shorter than its Content-Length: `sent` bytes instead of `length`."""
+
+    def request_line(self) -> str:
+        """The request as the log shows it, safe to print."""
+
+
 class Totals:
     """What one worker has done, as plain attributes: the heartbeat copies them to the board."""
 
@@ -54,7 +87,7 @@ class Serving:
         # Each request starts from the context that lifespan startup left, never from that of the request before it.
         self.context = context
         self.state: dict[str, Any] | None = None  # lifespan state; None when the app has no lifespan
-        self.running: set[Any] = set()  # exchanges whose app has not returned
+        self.running: dict[Call, None] = {}  # those whose app has not returned; oldest first, which a set would not know
         self.totals = Totals()
         self.draining = asyncio.Event()  # set when the worker begins to leave; apps see it as an ASGI extension
         self.root_path = ""

@@ -117,7 +117,7 @@ class Settings:
     )
     stall_warn: Seconds = option(
         limits.STALL_WARN_S,
-        "Say which line it was when a worker's event loop was blocked for longer than this; 0 for never.",
+        "Say which line it was when a worker's event loop was blocked, or a thread pool full, for longer than this; 0 for never.",
         "timeouts",
         minimum=0,
     )

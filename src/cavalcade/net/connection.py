@@ -1,17 +1,12 @@
-"""One client connection: the only protocol class. It moves bytes between a transport and an engine, keeps the deadlines, and is
-the `Stream` of the request that is being answered.
+"""One HTTP/1.1 connection: it moves bytes between a transport and the engine, keeps the deadlines, and is the `Stream` of the
+request that is being answered.
 
 Requests of one connection are answered one after the other. While one runs, later ones stay unparsed in the engine.
-
-No timer belongs to a connection: it stores until when it may stay as it is, and a sweep over all of them looks (net/sweep.py).
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-import socket
-import struct
 import time
 from typing import Any
 
@@ -19,41 +14,33 @@ from cavalcade import limits
 from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.asgi.order import NOTHING as NOTHING_SENT
+from cavalcade.apps.stream import Call
 from cavalcade.errors import PeerError, PeerTooSlow
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.handover import Passport
+from cavalcade.net.link import BODY, FIRST_BYTE, FLUSH, HEAD, IDLE, LINGER, Link
 from cavalcade.net.overload import failure_headers, turn_away
 from cavalcade.types import Address
 from cavalcade.wire.h1 import H1
 from cavalcade.wire.sink import Head
 
-# What the deadline is for.
-NOTHING, FIRST_BYTE, HEAD, BODY, IDLE, LINGER, FLUSH = range(7)
-
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLIENT_CLOSED = 499  # nginx's number for a client that left before the answer; only ever logged
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER that makes close() send a reset
 
 JOIN_BYTES = limits.JOIN_BYTES
 
 perf_counter = time.perf_counter
 
 
-class Connection:
-    """An asyncio protocol by shape. It needs no base class: neither loop asks for one."""
+class Connection(Link):
+    """Speaks HTTP/1.1 and HTTP/1.0."""
 
     def __init__(self, context: ConnectionContext, scheme: str, client: Address | None, server: Address | None, opened_at: float) -> None:
-        self.context = context
+        Link.__init__(self, context, scheme, client, server, opened_at)
         self.engine = H1(self, context.rules)
         self.template = asgi_scope.template(context.serving, scheme, client, server)
-        self.client = client
-        self.opened_at = opened_at  # monotonic; it survives a hand-over
         self.moved_in = False  # it came from a sibling
-        self.transport: Any = None
-        self.fd = -1
-        self.exchange: Exchange | None = None
-        self.deadline = 0.0  # 0 for none
-        self.deadline_for = NOTHING
+        self.exchange: Call | None = None
         self.lingering = False
         self.discarded = 0
         # the request
@@ -62,31 +49,16 @@ class Connection:
         self.version = ""
         self.body_pending = False
         self.continue_due = False
-        self.read_paused = False
         self.turn_due = False  # more of what is held will be fed in the next turn of the loop
         self.started = 0.0
         # the response
         self.sent_bytes = 0
-        self.write_paused = False
-        self.write_deadline = 0.0
-        self.write_size = 0
-        self.writers: list[asyncio.Future[None]] = []
-
-    def peer(self) -> str:
-        """The client's address, for the log."""
-        client = self.client
-        if client is None:
-            return "a unix socket"
-        return f"{client[0]}:{client[1]}" if ":" not in client[0] else f"[{client[0]}]:{client[1]}"
 
     # -- called by the transport ---------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.fd = transport.get_extra_info("socket").fileno()
+        self.attach(transport)
         context = self.context
-        context.connections.add(self)
-        transport.set_write_buffer_limits(limits.WRITE_HIGH_BYTES)
         if self.moved_in:
             self.deadline = context.now + context.keep_alive_s
             self.deadline_for = IDLE
@@ -112,22 +84,8 @@ class Connection:
             elif self.context.draining and self.is_idle():
                 self.leave()
 
-    def eof_received(self) -> bool:
-        """The client has left, or says that it will send nothing more, which looks the same. What was written still goes out."""
+    def stop_parsing(self) -> None:
         self.engine.close()
-        self.abandon()
-        self.await_flush()
-        return False  # the transport closes
-
-    def connection_lost(self, error: BaseException | None) -> None:
-        context = self.context
-        context.connections.discard(self)
-        context.closed()
-        self.engine.close()
-        self.deadline = 0.0
-        self.write_deadline = 0.0
-        self.write_paused = False
-        self.abandon()
 
     def abandon(self) -> None:
         """The client is gone, or as good as gone: whoever waits for it is told, and the request is over."""
@@ -137,17 +95,8 @@ class Connection:
             self.exchange = None
             exchange.disconnect()
             self.account(status)
-        self.wake_writers()
 
-    def pause_writing(self) -> None:
-        self.write_paused = True
-        self.write_size = self.transport.get_write_buffer_size()
-        self.write_deadline = self.context.now + self.context.write_s
-
-    def resume_writing(self) -> None:
-        self.write_paused = False
-        self.write_deadline = 0.0
-        self.wake_writers()
+    def on_writable(self) -> None:
         if self.exchange is None and not self.body_pending and not self.lingering and not self.transport.is_closing():
             self.go_on()
 
@@ -222,7 +171,7 @@ class Connection:
             # If the body comes in the same turn of the loop, they go out together.
             self.context.loop.call_soon(self.send_head, self.exchange)
 
-    def send_head(self, exchange: Exchange | None) -> None:
+    def send_head(self, exchange: Call | None) -> None:
         """Send a head that is still due, for example that of an event stream with no event yet."""
         if exchange is not None and self.exchange is exchange and self.engine.head_due and not exchange.gone:
             self.transport.write(self.engine.take_head(0, True))
@@ -274,16 +223,6 @@ class Connection:
         """Has the client seen anything of the response that is being sent?"""
         exchange = self.exchange
         return exchange is not None and exchange.sent != NOTHING_SENT and not self.engine.head_due
-
-    def wait_writable(self) -> asyncio.Future[None]:
-        # One for each who waits: a Future that several await is cancelled for all when one of them is.
-        writer: asyncio.Future[None] = self.context.loop.create_future()
-        if self.write_paused:
-            self.writers = [other for other in self.writers if not other.done()]
-            self.writers.append(writer)
-        else:
-            writer.set_result(None)
-        return writer
 
     def want_body(self) -> None:
         if self.body_pending and self.exchange is not None:
@@ -338,7 +277,7 @@ class Connection:
         else:
             self.end_response(exchange)
 
-    def end_response(self, exchange: Exchange | None) -> None:
+    def end_response(self, exchange: Call | None) -> None:
         """The end of a response after which something is left to look at."""
         engine = self.engine
         if engine.response_short() and exchange is not None:
@@ -461,17 +400,6 @@ class Connection:
             self.deadline = self.context.now + limits.LINGER_S
             self.deadline_for = LINGER
 
-    def reset(self) -> None:
-        """End so that the client can tell that something is missing."""
-        self.engine.close()
-        self.deadline = 0.0
-        self.abandon()
-        transport = self.transport
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        transport.abort()
-
     def abort(self) -> None:
         """Close now; what was written and not taken is lost."""
         if self.exchange is not None:
@@ -493,70 +421,24 @@ class Connection:
             self.deadline = self.context.now + self.context.head_s
             self.deadline_for = HEAD
 
-    def await_flush(self) -> None:
-        """What was written must be taken, bit by bit, before the connection can close."""
-        self.deadline = 0.0
-        size = self.transport.get_write_buffer_size()
-        if size:
-            self.write_size = size
-            self.deadline = self.context.now + self.context.write_s
-            self.deadline_for = FLUSH
-
     def await_body(self, running: bool) -> None:
         self.deadline = self.context.now + self.context.body_s if running else 0.0
         self.deadline_for = BODY
 
-    def pause_reading(self) -> None:
-        if not self.read_paused and not self.transport.is_closing():
-            self.read_paused = True
-            self.deadline = 0.0  # it is the app that is slow now
-            self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self.read_paused:
-            self.read_paused = False
-            if not self.transport.is_closing():
-                self.transport.resume_reading()
-
-    def wake_writers(self) -> None:
-        if self.writers:
-            writers, self.writers = self.writers, []
-            for writer in writers:
-                if not writer.done():
-                    writer.set_result(None)
-
     def on_sweep(self, now: float) -> None:
         """Called about twice a second: has a deadline passed, is a head overdue?"""
-        if 0.0 < self.deadline < now:
-            self.on_deadline(now)
-        elif self.deadline_for == FLUSH and self.deadline:
-            if self.taken():
-                self.await_flush()
-                if not self.deadline and self.lingering:
-                    self.deadline = now + limits.LINGER_S
-                    self.deadline_for = LINGER
-        elif self.write_paused:
-            if self.taken():
-                self.write_deadline = now + self.context.write_s
-            elif self.write_deadline < now:
-                self.give_up_writing(now)
-        elif self.exchange is not None and self.engine.head_due:
-            self.send_head(self.exchange)
+        Link.on_sweep(self, now)
+        exchange = self.exchange
+        if exchange is not None and self.engine.head_due:
+            self.send_head(exchange)
 
-    def taken(self) -> bool:
-        """Has the client taken anything of what was written since this was last asked?"""
-        before = self.write_size
-        self.write_size = size = self.transport.get_write_buffer_size()
-        return bool(size < before)
-
-    def give_up_writing(self, now: float) -> None:
-        why = f"it took no byte of its response for {self.context.write_s:g} s (write_timeout)"
-        self.context.peer_log.closed(now, self.peer(), why)
-        self.reset()
+    def on_flushed(self, now: float) -> None:
+        if self.lingering:
+            self.deadline = now + limits.LINGER_S
+            self.deadline_for = LINGER
 
     def on_deadline(self, now: float) -> None:
         kind = self.deadline_for
-        self.deadline = 0.0
         if kind == HEAD:
             self.refuse(PeerTooSlow(f"the request head took longer than {self.context.head_s:g} s (head_timeout)"), b"")
         elif kind == BODY and self.exchange is not None:
@@ -602,7 +484,7 @@ class Connection:
 
     def passport(self) -> Passport:
         """What a sibling must know to go on with this connection."""
-        return Passport(self.template["scheme"], self.client, self.template["server"], self.opened_at)
+        return Passport(self.scheme, self.client, self.server, self.opened_at)
 
     def forget(self) -> None:
         """It lives on with a sibling: close our copy of the descriptor, which sends nothing."""

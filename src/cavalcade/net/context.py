@@ -16,7 +16,7 @@ from cavalcade.observe.peers import PeerLog
 from cavalcade.wire.h1_response import Rules
 
 if TYPE_CHECKING:
-    from cavalcade.net.connection import Connection
+    from cavalcade.net.link import Link
 
 
 def _nothing() -> None:
@@ -35,7 +35,7 @@ class ConnectionContext:
         self.peer_log = PeerLog()
         self.overload_log = PeerLog()  # a flood of one kind must not hide the other
         self.limit = settings.limit_concurrency  # requests in flight; 0 for no limit
-        self.connections: set[Connection] = set()
+        self.connections: set[Link] = set()
         self.row = row
         self.on_first = _nothing  # called when the first connection comes
         self.load = 0  # connections accepted and not closed yet, those without a transport included

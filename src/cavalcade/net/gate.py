@@ -21,8 +21,9 @@ from collections.abc import Callable, Sequence
 from cavalcade import limits
 from cavalcade.board.siblings import Siblings
 from cavalcade.net import handover
-from cavalcade.net.connection import IDLE, Connection
+from cavalcade.net.connection import Connection
 from cavalcade.net.context import ConnectionContext
+from cavalcade.net.link import IDLE
 from cavalcade.types import Address
 
 log = logging.getLogger("cavalcade")

@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import msgspec
@@ -32,7 +33,7 @@ from cavalcade.config.options import Settings
 from cavalcade.errors import StartupError
 from cavalcade.observe import logs
 from cavalcade.observe.blackbox import BlackBox
-from cavalcade.worker import channel
+from cavalcade.worker import channel, threads
 from cavalcade.worker.server import Place, Server
 
 try:
@@ -103,11 +104,14 @@ class Worker:
         self._asked_to_leave = False
         self._last = False
         self._heirs = False
+        self._executor: ThreadPoolExecutor | None = None
         self._shared = post.shared
 
     def run(self) -> int:
         loop = new_event_loop(self._post.settings)
         asyncio.set_event_loop(loop)
+        self._executor = threads.new_executor()
+        loop.set_default_executor(self._executor)
         # The loop is not closed: a thread of the app may still use it, and the process ends right after this.
         return loop.run_until_complete(self._live(loop))
 
@@ -127,7 +131,10 @@ class Worker:
         loop.add_reader(self._channel.fileno(), self._on_orders)
         self._server = server = Server(loaded.app, settings=post.settings)
         server.adopt(
-            Place(post.listeners, post.row, post.siblings, post.give, post.take, self._retire, self._draining, self._send, post.box)
+            Place(
+                *(post.listeners, post.row, post.siblings, post.give, post.take, self._retire, self._draining, self._send, post.box),
+                executor=self._executor,
+            )
         )
         boot = loop.create_task(server.boot())
         leave = loop.create_task(self._leaving.wait())

@@ -13,6 +13,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +38,7 @@ from cavalcade.wire.h1_response import Rules
 from cavalcade.worker import channel, drain
 from cavalcade.worker.heartbeat import Heartbeat
 from cavalcade.worker.recycle import Recycle
+from cavalcade.worker.threads import Threads
 from cavalcade.worker.witness import Witness
 
 log = logging.getLogger("cavalcade")
@@ -56,6 +58,7 @@ class Place:
     draining: Callable[[], None] = lambda: None  # called once when nothing more is accepted
     stalled: Callable[[channel.Stalled], None] | None = None  # called whenever the loop was blocked for longer than stall_warn
     box: BlackBox | None = None
+    executor: ThreadPoolExecutor | None = None  # the loop's default one, where the loop is ours
 
 
 class Server:
@@ -82,6 +85,7 @@ class Server:
         self._sweep: Sweep | None = None
         self._heartbeat: Heartbeat | None = None
         self._recycle: Recycle | None = None
+        self._threads: Threads | None = None
         self._hurry = asyncio.Event()
         self._stopped = False
 
@@ -135,6 +139,8 @@ class Server:
         self._gate = Gate(self._context, place.socks, siblings=place.siblings, queue=place.take)
         self._sweep = Sweep(self._context, date_header=settings.date_header)
         self._recycle = Recycle(settings, serving.totals, time.monotonic())
+        package = settings.app.partition(":")[0].partition(".")[0]
+        self._threads = Threads(serving, place.row, place.executor, warn_s=settings.stall_warn, package=package)
         witness = Witness(serving, settings.stall_warn, place.box, place.stalled) if place.stalled is not None else None
         self._heartbeat = Heartbeat(self._context, place.row, self._on_totals, witness)
 
@@ -149,6 +155,8 @@ class Server:
         self._gate.open()
 
     def _on_totals(self, now: float) -> None:
+        if self._threads is not None:
+            self._threads.look(now)
         if self._place.siblings is not None:
             self._place.siblings.refresh()
             if self._recycle is not None and (reason := self._recycle.due(now)):
@@ -181,6 +189,8 @@ class Server:
         if self._sweep is not None and self._heartbeat is not None and self._context is not None:
             self._sweep.stop()
             self._heartbeat.stop()
+            if self._threads is not None:
+                self._threads.stop()
             self._context.flush_access()
         self._place.row.set(layout.PHASE, layout.Phase.STOPPED)
         return left

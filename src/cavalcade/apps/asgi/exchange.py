@@ -72,7 +72,7 @@ class Exchange:
     def begin(self) -> None:
         """Call the app. On Python 3.12 and later it runs at once, up to where it first waits."""
         serving = self.serving
-        serving.running.add(self)
+        serving.running[self] = None
         coroutine = waits.run(self)
         context = serving.context.copy()
         # One name for all: making up another for each would cost more than the rest of the call.
@@ -203,7 +203,7 @@ class Exchange:
 
     def finish(self) -> None:
         self.ended = True
-        self.serving.running.discard(self)
+        self.serving.running.pop(self, None)
 
     def app_returned(self) -> None:
         self.finish()
