@@ -145,6 +145,24 @@ def test_what_blocks_the_loop_is_named_in_exactly_one_line(folder: Path, loop_na
     assert_told(server, pid, rf"worker 1 \(pid {pid}\) was blocked for \d+ ms in {where}; 0 requests waited")
 
 
+def test_of_two_stalls_in_a_row_each_has_its_own_line_of_code(folder: Path) -> None:
+    # asyncio runs the second before its timers, so that both are one silence; uvloop turns in between.
+    with serve(folder, "--loop", "uvloop") as server, ThreadPoolExecutor(2) as pool:
+        pid = only_pid(server)
+        first = pool.submit(get, server, "/sleeping")
+        time.sleep(0.2)  # the subject of the test: this one comes while the loop is blocked
+        second = pool.submit(get, server, "/reading")
+        assert first.result(WAIT_S) == second.result(WAIT_S) == "ok"
+        server.wait_line("GET /reading", WAIT_S)
+    who = rf"worker 1 \(pid {pid}\) was blocked for \d+ ms in main\.py"
+    assert_told(
+        server,
+        pid,
+        rf"{who}:{line_of('time.sleep(0.6)')} sleeping\(\), GET /sleeping; 1 request waited",
+        rf"{who}:{line_of('here.recv(1)')} reading\(\), GET /reading; 0 requests waited",
+    )
+
+
 def test_the_requests_that_waited_are_counted(folder: Path, loop_name: str) -> None:
     with serve(folder, "--loop", loop_name) as server, ThreadPoolExecutor(3) as pool:
         others = [http.client.HTTPConnection(*server.address, timeout=WAIT_S) for _ in range(3)]

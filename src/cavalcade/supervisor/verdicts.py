@@ -16,7 +16,7 @@ MOSTLY = 0.5  # the share of the time from which on a cause is the cause
 
 @dataclass
 class Evidence:
-    """What the supervisor has seen of one silence from outside."""
+    """What the supervisor has seen of one silence from outside. `asked_at` is when it looked, in seconds of the monotonic clock."""
 
     stack: Sequence[Frame] = field(default_factory=list)
     stopped: bool = False  # by SIGSTOP, when it was looked at
@@ -24,6 +24,7 @@ class Evidence:
     machine_s: float = 0.0  # of the time, the supervisor did not run either
     package: str = ""  # the app's own, wherever it is installed
     patience_s: float = 0.25  # stall_warn
+    asked_at: float = 0.0
 
 
 def resumed(name: str, stalled: channel.Stalled, seen: Evidence) -> str:
