@@ -44,7 +44,10 @@ def cases(raw: Any) -> dict[str, tuple[bytes, int, str]]:
         "half a character": (frame(raw.TEXT, "é".encode()[:1]), 1007, "not UTF-8"),
         "not UTF-8 over fragments": (frame(raw.TEXT, b"\xc3", fin=False) + frame(raw.CONT, b"x"), 1007, "not UTF-8"),
         "a close of 1 byte": (frame(raw.CLOSE, b"\x03"), 1002, "close frame too short"),
-        **{f"close code {code}": (frame(raw.CLOSE, close(code)), 1002, "close code") for code in (0, 999, 1004, 1005, 1006, 1015, 2999, 5000)},
+        **{
+            f"close code {code}": (frame(raw.CLOSE, close(code)), 1002, "close code")
+            for code in (0, 999, 1004, 1005, 1006, 1015, 2999, 5000)
+        },
         "a close reason that is not UTF-8": (frame(raw.CLOSE, close(1000, b"\xff")), 1007, "invalid start byte"),
         "a frame over the limit": (frame(raw.TEXT, b"x" * 9000), 1009, "exceeds limit of 8192 bytes"),
         "the head of one": (b"\x82\xff" + (1 << 62).to_bytes(8, "big"), 1009, "exceeds limit"),
@@ -53,7 +56,9 @@ def cases(raw: Any) -> dict[str, tuple[bytes, int, str]]:
     }
 
 
-NAMES = sorted(cases(type("R", (), {"frame": lambda *a, **k: b"", **dict.fromkeys(["CONT", "TEXT", "BINARY", "CLOSE", "PING", "PONG"], 0)})))
+NAMES = sorted(
+    cases(type("R", (), {"frame": lambda *a, **k: b"", **dict.fromkeys(["CONT", "TEXT", "BINARY", "CLOSE", "PING", "PONG"], 0)}))
+)
 
 
 @pytest.mark.parametrize("case", NAMES)
