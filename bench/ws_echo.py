@@ -134,7 +134,9 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--in-flight", type=int, default=16)
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--require", type=float, metavar="RATIO", help="exit 1 when a Cavalcade needs more than this of the best peer's CPU")
+    parser.add_argument(
+        "--require", type=float, metavar="RATIO", help="exit 1 when a Cavalcade needs more than this of the best peer's CPU"
+    )
     options = parser.parse_args()
     contenders = []
     for python in options.cavalcade or [sys.executable]:
