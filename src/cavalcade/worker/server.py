@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -33,7 +33,7 @@ from cavalcade.net.handover import HandOver
 from cavalcade.net.sweep import Sweep
 from cavalcade.observe.access import AccessLog
 from cavalcade.observe.blackbox import BlackBox
-from cavalcade.types import ASGIApp
+from cavalcade.types import Address, ASGIApp
 from cavalcade.wire.h1_response import Rules
 from cavalcade.wire.ws import WebSocketRules
 from cavalcade.worker import channel, drain
@@ -48,10 +48,10 @@ log = logging.getLogger("cavalcade")
 @dataclass
 class Place:
     """What a server is given by whoever runs several: sockets that others have bound and own, its row of the shared board, its
-    siblings, and the two ends of the queue through which connections are handed over."""
+    siblings, and the two ends of the queue through which connections are handed over. By default it is alone."""
 
-    socks: list[socket.socket]
-    row: Row
+    socks: list[socket.socket] = field(default_factory=list)
+    row: Row = field(default_factory=lambda: Row(memoryview(bytearray(layout.ROW_BYTES)).cast("Q")))
     siblings: Siblings | None = None
     give: socket.socket | None = None
     take: socket.socket | None = None
@@ -60,6 +60,7 @@ class Place:
     stalled: Callable[[channel.Stalled], None] | None = None  # called whenever the loop was blocked for longer than stall_warn
     box: BlackBox | None = None
     executor: ThreadPoolExecutor | None = None  # the loop's default one, where the loop is ours
+    name_peer: Callable[[socket.socket], Address | None] | None = None  # what `client` is in the scope, for clients of a unix socket
 
 
 class Server:
@@ -79,7 +80,7 @@ class Server:
         self.settings = settings
         self.app = app
         self._listeners: list[sockets.Listener] = []
-        self._place = Place([], Row(memoryview(bytearray(layout.ROW_BYTES)).cast("Q")))
+        self._place = Place()
         self._lifespan: Lifespan | None = None
         self._context: ConnectionContext | None = None
         self._gate: Gate | None = None
@@ -91,7 +92,7 @@ class Server:
         self._stopped = False
 
     def adopt(self, place: Place) -> None:
-        """Work among siblings instead of alone. Call before `boot()`."""
+        """Work in this place, among siblings perhaps. Call before `boot()`."""
         self._place = place
 
     @property
@@ -146,7 +147,7 @@ class Server:
         access = AccessLog(settings) if settings.access_log else None
         place = self._place
         self._context = ConnectionContext(serving, settings, rules, access, place.row)
-        self._gate = Gate(self._context, place.socks, siblings=place.siblings, queue=place.take)
+        self._gate = Gate(self._context, place.socks, siblings=place.siblings, queue=place.take, name_peer=place.name_peer)
         self._sweep = Sweep(self._context, date_header=settings.date_header)
         self._recycle = Recycle(settings, serving.totals, time.monotonic())
         package = settings.app.partition(":")[0].partition(".")[0]
