@@ -29,7 +29,8 @@ from cavalcade.config.sources import Resolved, resolve
 from cavalcade.errors import CavalcadeError, ConfigError, UsageError
 from cavalcade.observe import logs
 from cavalcade.supervisor import loop as supervisor
-from cavalcade.types import ASGIApp
+from cavalcade.supervisor import upgrade
+from cavalcade.types import App
 from cavalcade.worker.entry import new_event_loop
 from cavalcade.worker.server import Server
 
@@ -46,7 +47,7 @@ def serve(screen: Screen, /, **values: Any) -> int:
     return supervisor.run(resolved.settings, notes=resolved.notes, bind_asked=_bind_asked(resolved))
 
 
-def run(app: str | ASGIApp = "", **options: object) -> None:
+def run(app: str | App = "", **options: object) -> None:
     """Serve an app until a signal stops the server; returns after a clean stop.
 
     `app` is an import string such as "main:app", which is served by a supervisor and `workers` processes, or an app object, which
@@ -60,7 +61,11 @@ def run(app: str | ASGIApp = "", **options: object) -> None:
     _check_place()
     environ = os.environ
     if isinstance(app, str):
-        resolved = settle({**options, "app": app or None}, cwd=Path.cwd(), environ=environ, origin_of=_as_argument)
+        try:
+            resolved = settle({**options, "app": app or None}, cwd=Path.cwd(), environ=environ, origin_of=_as_argument)
+        except CavalcadeError as error:
+            upgrade.tell_predecessor(environ, error.cause, error.fix, error.trace)
+            raise
         settings = _beside_script(resolved)
         code = _guarded(settings, lambda: supervisor.run(settings, notes=resolved.notes, bind_asked=_bind_asked(resolved)))
     else:
@@ -125,6 +130,7 @@ def _guarded(settings: Settings, serve_it: Callable[[], int]) -> int:
         return serve_it()
     except CavalcadeError as error:
         screen.error(error)
+        upgrade.tell_predecessor(os.environ, error.cause, error.fix, error.trace)
         return error.exit_code
 
 
@@ -145,12 +151,14 @@ def _alone(resolved: Resolved) -> Resolved:
     return dataclasses.replace(resolved, settings=dataclasses.replace(resolved.settings, workers=1), notes=[*notes, note])
 
 
-def _run_object(app: ASGIApp, resolved: Resolved) -> int:
+def _run_object(app: App, resolved: Resolved) -> int:
     settings = resolved.settings
     logs.configure(settings)
     for note in resolved.notes:
         log.warning("%s", note)
-    loaded = loader.usable(app, "the app")
+    loaded = loader.usable(app, "the app", settings)
+    for note in loaded.notes:
+        log.warning("%s", note)
     with asyncio.Runner(loop_factory=lambda: new_event_loop(settings)) as runner:
         runner.run(_serve_here(Server(loaded.app, settings=settings), settings))
     return 0

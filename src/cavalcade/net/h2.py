@@ -26,15 +26,18 @@ class H2Connection(Link):
 
     def __init__(self, context: ConnectionContext, scheme: str, client: Address | None, server: Address | None, opened_at: float) -> None:
         Link.__init__(self, context, scheme, client, server, opened_at)
-        self.engine = H2(self, context.rules)
-        self.template = asgi_scope.template(context.serving, scheme, client, server)
+        self.engine = H2(self, context.rules, websocket=context.serving.websocket_rules is not None)
+        wsgi = context.wsgi
+        self.template = (
+            asgi_scope.template(context.serving, scheme, client, server) if wsgi is None else wsgi.template(scheme, client, server)
+        )
         self.feeding = False
         self.flush_due = False
         self.lingering = False
         self.leaving = False
         self.partial_deadline = 0.0  # of a frame or a head that has begun
         self.settle_deadline = 0.0  # between the two GOAWAYs
-        self.left_behind: list[Call] = []  # apps at work on requests that are over
+        self.at_work: list[Call] = []  # apps whose requests are over
 
     # -- called by the transport ---------------------------------------------------------------------------------------------
 
@@ -100,10 +103,10 @@ class H2Connection(Link):
 
     def new_stream(self, stream_id: int) -> H2Stream | None:
         """None while too many apps are still at work on requests that this client has cancelled."""
-        if self.left_behind:
-            self.left_behind = [call for call in self.left_behind if not call.task.done()]
-            if len(self.left_behind) >= limits.H2_STREAMS:
-                why = f"{len(self.left_behind)} requests that it has cancelled are still being worked on"
+        if self.at_work:
+            self.at_work = [call for call in self.at_work if not call.task.done()]
+            if len(self.at_work) >= limits.H2_STREAMS:
+                why = f"{len(self.at_work)} requests that it has cancelled are still being worked on"
                 self.context.peer_log.stream_closed(self.context.now, self.peer(), why)
                 return None
         self.deadline = 0.0
@@ -131,7 +134,7 @@ class H2Connection(Link):
     def leave_behind(self, call: Call) -> None:
         """The request of this app is over, the app may not be."""
         if call.task is not None and not call.task.done():
-            self.left_behind.append(call)
+            self.at_work.append(call)
 
     def schedule_flush(self) -> None:
         """Something is to be written: at the end of this turn, with all that comes until then."""

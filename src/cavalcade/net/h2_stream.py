@@ -12,9 +12,12 @@ from cavalcade import limits
 from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.asgi.order import NOTHING as NOTHING_SENT
-from cavalcade.apps.stream import Call
+from cavalcade.apps.asgi.websocket import WebSocketExchange, open_call
+from cavalcade.apps.stream import Call, Pipe
 from cavalcade.errors import PeerError, PeerTooSlow
 from cavalcade.net import overload
+from cavalcade.net.files import ReadSend
+from cavalcade.net.h2_websocket import H2Pipe
 from cavalcade.wire.h2_stream import StreamState
 from cavalcade.wire.sink import Head
 
@@ -33,8 +36,11 @@ class H2Stream(StreamState):
         "continue_due",
         "deadline",
         "discarded",
+        "early",
         "exchange",
+        "file",
         "link",
+        "pipe",
         "sent_bytes",
         "started",
         "target",
@@ -50,6 +56,9 @@ class H2Stream(StreamState):
         self.target = b""
         self.started = 0.0
         self.sent_bytes = 0
+        self.file: ReadSend | None = None
+        self.early: list[bytes] | None = None  # of a WebSocket: what comes before the answer to its handshake
+        self.pipe: H2Pipe | None = None  # it has become one
         self.deadline = 0.0  # of its body: 0 while nothing of it is waited for
         self.discarded = 0
         self.continue_due = False
@@ -69,12 +78,23 @@ class H2Stream(StreamState):
         if context.limit and len(serving.running) >= context.limit:
             self.turn_away()
             return
-        has_body = head.length != 0
-        scope = asgi_scope.build(serving, link.template, head)
-        self.exchange = exchange = Exchange(serving, self, scope, has_body)
-        if has_body:
-            self.continue_due = head.expects_continue
-            self.deadline = context.now + context.body_s
+        exchange: Call
+        if head.protocol:
+            try:
+                exchange = open_call(serving, self, link.template, head, keyed=False)
+            except PeerError as error:
+                self.on_refused(error)
+                return
+            self.early = []
+        else:
+            if head.length != 0:
+                self.continue_due = head.expects_continue
+                self.deadline = context.now + context.body_s
+            if context.wsgi is None:
+                exchange = Exchange(serving, self, asgi_scope.build(serving, link.template, head), head.length != 0)
+            else:
+                exchange = context.wsgi.new_call(self, head, link.template)
+        self.exchange = exchange
         if self.continue_due:
             # Not at once: the body may be right behind the head, and then nobody waits to be told to go on.
             context.loop.call_soon(exchange.begin)
@@ -102,7 +122,7 @@ class H2Stream(StreamState):
         if answered:
             link.engine.reset(self, ErrorCodes.CANCEL)
         else:
-            self.respond(error.status, [overload.TEXT], error.cause.encode("ascii", "backslashreplace") + b"\n")
+            self.respond(error.status, [overload.TEXT, *error.fields], error.cause.encode("ascii", "backslashreplace") + b"\n")
         link.schedule_flush()
 
     def respond(self, status: int, headers: Any, body: bytes) -> None:
@@ -115,23 +135,32 @@ class H2Stream(StreamState):
 
     def on_body(self, chunk: bytes) -> None:
         exchange = self.exchange
-        link = self.link
-        if exchange is None:
+        engine = self.link.engine
+        if self.pipe is not None:
+            self.pipe.feed(chunk)
+        elif exchange is None:
             self.discarded += len(chunk)
             if self.discarded > limits.UNREAD_BODY_BYTES:
-                link.engine.reset(self, ErrorCodes.NO_ERROR)
+                engine.reset(self, ErrorCodes.NO_ERROR)
             else:
-                link.engine.give_back(self)
-            return
-        exchange.feed_body(chunk)
-        # A window that is used up is the app's to open.
-        self.deadline = 0.0 if self.held + self.unacked >= self.window else link.context.now + link.context.body_s
+                engine.give_back(self)
+        elif self.early is not None:
+            self.early.append(chunk)  # as much as its window allows
+        else:
+            unread = exchange.feed_body(chunk)
+            engine.give_back(self, unread)
+            if self.exchange is exchange:
+                # A window that is used up is the app's to open.
+                context = self.link.context
+                self.deadline = 0.0 if unread > limits.BODY_BUFFER_BYTES else context.now + context.body_s
 
     def on_end(self) -> None:
         self.deadline = 0.0
         self.continue_due = False
         exchange = self.exchange
-        if exchange is not None:
+        if self.pipe is not None:
+            self.pipe.end()
+        elif exchange is not None:
             exchange.feed_end()
 
     def on_reset(self, code: int) -> None:
@@ -140,6 +169,9 @@ class H2Stream(StreamState):
             status = self.status if self.head_is_out() else CLIENT_CLOSED
             self.let_go()
             self.account(status)
+        if self.pipe is not None:
+            self.pipe.over = True
+            self.pipe.call.disconnect()
         self.write_paused = False
         self.wake_writers()
 
@@ -155,11 +187,13 @@ class H2Stream(StreamState):
 
     def on_answered(self) -> None:
         # RFC 9113 section 8.1: after a whole response the rest of the request may be declined. A short rest is rather let come in.
-        if self.expected - self.received > limits.UNREAD_BODY_BYTES:
+        declined = self.expected - self.received > limits.UNREAD_BODY_BYTES
+        if self.pipe is None and (declined or self.early is not None):
             self.link.engine.reset(self, ErrorCodes.NO_ERROR)
-        else:
+            return
+        if self.pipe is None:
             self.deadline = self.link.context.now + self.link.context.body_s
-            self.link.engine.give_back(self)
+        self.link.engine.give_back(self)
 
     # -- called by the exchange: the `Stream` ------------------------------------------------------------------------------------
 
@@ -177,18 +211,46 @@ class H2Stream(StreamState):
             self.link.schedule_flush()
 
     def write(self, body: bytes, more: bool) -> None:
-        link = self.link
-        link.engine.send(self, body, more)
+        self.send(body, more)
         if not self.bodiless:
             self.sent_bytes += len(body)
+        if not more:
+            self.response_done()
+
+    def send(self, data: bytes, more: bool) -> None:
+        """Send a piece, the last one if there are no `more`; does the client keep up?"""
+        link = self.link
+        link.engine.send(self, data, more)
         if self.pending:
             if not self.write_deadline:
                 self.write_deadline = link.context.now + link.context.write_s
             if self.pending_bytes > limits.WRITE_HIGH_BYTES or link.write_paused:
                 self.write_paused = True
-        if not more:
-            self.response_done()
         link.schedule_flush()
+
+    def reword(self, reason: bytes) -> None:
+        pass  # RFC 9113 section 8.3.2: HTTP/2 has none
+
+    def send_file(self, fd: int, offset: int, count: int) -> None:
+        self.file = ReadSend(self, self.link.context.loop, fd, offset, 0 if self.bodiless else count)
+        self.file.start()
+
+    def switch(self, headers: list[tuple[bytes, bytes]]) -> Pipe:
+        call = self.exchange
+        assert isinstance(call, WebSocketExchange)
+        engine = self.link.engine
+        engine.start_response(self, 200, headers)  # RFC 8441 section 5
+        engine.send_head(self, 0, True)
+        self.exchange = None
+        self.account(200)
+        self.pipe = H2Pipe(self, call)
+        self.link.schedule_flush()
+        return self.pipe
+
+    def give_back(self) -> None:
+        """All that came so far was taken."""
+        self.link.engine.give_back(self)
+        self.link.schedule_flush()
 
     def response_done(self) -> None:
         exchange = self.exchange
@@ -264,6 +326,9 @@ class H2Stream(StreamState):
         """The request is over, though its app may not know yet."""
         exchange = self.exchange
         self.deadline = 0.0
+        if self.file is not None:
+            self.file.stop()
+            self.file = None
         if exchange is not None:
             self.exchange = None
             exchange.disconnect()
@@ -292,8 +357,7 @@ class H2Stream(StreamState):
             if self.exchange is not None:
                 self.on_refused(PeerTooSlow(f"no byte of the request body for {context.body_s:g} s (body_timeout)"))
             else:
-                self.link.engine.reset(self, ErrorCodes.NO_ERROR)
-                self.link.schedule_flush()
+                self.break_off(ErrorCodes.NO_ERROR)
         elif 0.0 < self.write_deadline < now:
             if self.link.write_paused:
                 self.write_deadline = now + context.write_s  # nobody's fault but that of the connection, which has a deadline of its own

@@ -23,7 +23,7 @@ from h2.exceptions import ProtocolError
 from hpack.exceptions import HPACKError
 
 from cavalcade import limits
-from cavalcade.errors import AppProtocolError, BodyTooLarge, ConnectionFault, PeerError, StreamFault
+from cavalcade.errors import AppProtocolError, BodyTooLarge, ConnectionFault, NotImplementedByServer, PeerError, StreamFault
 from cavalcade.wire import h2_response
 from cavalcade.wire.h1_response import Rules
 from cavalcade.wire.h2_budget import Budget
@@ -66,10 +66,11 @@ def frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
 class H2:
     """The server's end of one connection. `feed` raises `ConnectionFault`, after which there is only `take_output`."""
 
-    def __init__(self, sink: Sink, rules: Rules) -> None:
+    def __init__(self, sink: Sink, rules: Rules, *, websocket: bool = False) -> None:
         self.sink = sink
         self.rules = rules
-        self.library = Library(rules)
+        self.websocket = websocket  # extended CONNECT is offered
+        self.library = Library(rules, websocket)
         self.head = Head()
         self.head.version = "2"
         self.head.keep_alive = True
@@ -253,6 +254,8 @@ class H2:
                 request = fields.read = read_request(fields.these, fields.size, self.rules)
             if ended and request.length > 0:
                 raise malformed("no body where Content-Length says that there is one")
+            if request.protocol and not self.websocket:
+                raise NotImplementedByServer("an extended CONNECT that was not offered")
         except StreamFault as error:
             self.fault(stream, error, begun=False)
             return
@@ -355,13 +358,16 @@ class H2:
         if stream.ended and not stream.closed:
             self.forget(stream)
 
-    def give_back(self, stream: StreamState) -> None:
-        """All of the body that came so far was taken: the peer may send more."""
-        stream.unacked += stream.held
-        stream.held = 0
+    def give_back(self, stream: StreamState, unread: int = 0) -> None:
+        """The body that came so far was taken, but for `unread` bytes: the peer may send more."""
+        if unread < stream.held:
+            stream.unacked += stream.held - unread
+            stream.held = unread
         window = stream.window
-        if stream.unacked * 2 < window or stream.remote_ended or stream.closed:
+        if stream.remote_ended or stream.closed:
             return
+        if stream.unacked * 2 < window and (not stream.unacked or stream.held + stream.unacked + limits.H2_FRAME_BYTES < window):
+            return  # not worth a frame
         increment = stream.unacked
         stream.unacked = 0
         if window < limits.H2_STREAM_WINDOW_MAX_BYTES and self.window_extra + window <= limits.H2_WINDOW_EXTRA_BYTES:

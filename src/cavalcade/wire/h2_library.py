@@ -108,7 +108,7 @@ class Library(H2Connection):
     decoder: FieldDecoder
     encoder: BlockEncoder
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, connect: bool) -> None:
         config = H2Configuration(
             client_side=False,
             validate_inbound_headers=False,  # it would only see ANY_REQUEST
@@ -125,6 +125,7 @@ class Library(H2Connection):
             SettingCodes.INITIAL_WINDOW_SIZE: limits.H2_STREAM_WINDOW_BYTES,
             SettingCodes.MAX_FRAME_SIZE: limits.H2_FRAME_BYTES,
             SettingCodes.MAX_HEADER_LIST_SIZE: rules.head_bytes,
+            SettingCodes.ENABLE_CONNECT_PROTOCOL: int(connect),  # RFC 8441 section 3
         }
         self.local_settings = Settings(client=False, initial_values=settings)
         self.initiate_connection()

@@ -49,7 +49,7 @@ _NAMES: dict[bytes, bytes] = {name: name for name, _ in fields.REQUEST_NAMES.val
 class Request:
     """A request head, read. The same fields make the same one, so it may serve many requests: what an app could change is copied."""
 
-    __slots__ = ("expects_continue", "headers", "length", "method", "split", "target")
+    __slots__ = ("expects_continue", "headers", "length", "method", "protocol", "split", "target")
 
     def __init__(self) -> None:
         self.method = ""
@@ -58,6 +58,7 @@ class Request:
         self.headers: Headers = []
         self.length = -1  # Content-Length; -1 for none
         self.expects_continue = False
+        self.protocol = ""  # of an extended CONNECT (RFC 8441 section 4)
 
     def fill(self, head: Head) -> None:
         """Say it as every engine does; `head.length` is for the engine."""
@@ -66,6 +67,7 @@ class Request:
         head.path, head.raw_path, head.query = self.split
         head.headers = self.headers.copy()
         head.expects_continue = self.expects_continue
+        head.protocol = self.protocol
 
 
 def malformed(cause: str) -> StreamFault:
@@ -196,7 +198,9 @@ def _read_pseudo(request: Request, pseudo: dict[bytes, bytes], hosts: list[bytes
     request.target = path
     request.split = TARGETS.get(path) or read_target(path, method, [])
     if protocol is not None:
-        raise NotImplementedByServer("an extended CONNECT")
+        if protocol != b"websocket":
+            raise NotImplementedByServer("an extended CONNECT for another protocol than websocket")
+        request.protocol = "websocket"
 
 
 def _read_host(authority: bytes | None, hosts: list[bytes]) -> bytes:

@@ -20,6 +20,7 @@ class Head:
         "length",
         "method",
         "path",
+        "protocol",
         "query",
         "raw_path",
         "target",
@@ -31,6 +32,7 @@ class Head:
     target: bytes  # as it stood in the request line
     path: str  # percent-decoded
     raw_path: bytes
+    protocol: str  # HTTP/2 only: of an extended CONNECT (RFC 8441 section 4), else ""
     query: bytes
     version: str  # "1.0", "1.1"
     headers: Headers

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cavalcade.config import checks
 from cavalcade.config.sources import Resolved, resolve
 from cavalcade.errors import ConfigError
 
@@ -222,7 +223,9 @@ def test_a_web_concurrency_within_the_limit_is_not_talked_about(tmp_path: Path) 
     assert (resolved.settings.workers, resolved.notes) == (1, [])
 
 
-@pytest.mark.parametrize(("asked", "there", "said"), [(True, False, True), (True, True, False), (False, False, False), (None, False, False)])
+@pytest.mark.parametrize(
+    ("asked", "there", "said"), [(True, False, True), (True, True, False), (False, False, False), (None, False, False)]
+)
 def test_http2_that_was_asked_for_and_cannot_be_spoken_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: bool | None, there: bool, said: bool
 ) -> None:

@@ -60,7 +60,6 @@ class Exchange:
         self.scope = scope
         self.sent = NOTHING
         self.gone = False  # the client is
-        self.ended = False  # the app has returned or raised
         self.noticed = False  # it was told by http.disconnect that the worker leaves
         self.body_ended = not has_body
         self.end_told = False  # the app has received more_body=False
@@ -202,7 +201,6 @@ class Exchange:
     # -- the end -------------------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        self.ended = True
         self.serving.running.pop(self, None)
 
     def app_returned(self) -> None:
@@ -247,6 +245,9 @@ class Exchange:
         being answered by now."""
         self.sent = COMPLETE
         self.wake()
+
+    def left_behind(self) -> str:
+        return "the app swallowed its cancellation; it is left behind"
 
     def complain_short(self, sent: int, length: int) -> None:
         """The response was shorter than its Content-Length; the client will see a reset."""
