@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -33,8 +33,9 @@ from cavalcade.net.handover import HandOver
 from cavalcade.net.sweep import Sweep
 from cavalcade.observe.access import AccessLog
 from cavalcade.observe.blackbox import BlackBox
-from cavalcade.types import ASGIApp
+from cavalcade.types import Address, ASGIApp
 from cavalcade.wire.h1_response import Rules
+from cavalcade.wire.ws import WebSocketRules
 from cavalcade.worker import channel, drain
 from cavalcade.worker.heartbeat import Heartbeat
 from cavalcade.worker.recycle import Recycle
@@ -47,10 +48,10 @@ log = logging.getLogger("cavalcade")
 @dataclass
 class Place:
     """What a server is given by whoever runs several: sockets that others have bound and own, its row of the shared board, its
-    siblings, and the two ends of the queue through which connections are handed over."""
+    siblings, and the two ends of the queue through which connections are handed over. By default it is alone."""
 
-    socks: list[socket.socket]
-    row: Row
+    socks: list[socket.socket] = field(default_factory=list)
+    row: Row = field(default_factory=lambda: Row(memoryview(bytearray(layout.ROW_BYTES)).cast("Q")))
     siblings: Siblings | None = None
     give: socket.socket | None = None
     take: socket.socket | None = None
@@ -59,6 +60,7 @@ class Place:
     stalled: Callable[[channel.Stalled], None] | None = None  # called whenever the loop was blocked for longer than stall_warn
     box: BlackBox | None = None
     executor: ThreadPoolExecutor | None = None  # the loop's default one, where the loop is ours
+    name_peer: Callable[[socket.socket], Address | None] | None = None  # what `client` is in the scope, for clients of a unix socket
 
 
 class Server:
@@ -78,7 +80,7 @@ class Server:
         self.settings = settings
         self.app = app
         self._listeners: list[sockets.Listener] = []
-        self._place = Place([], Row(memoryview(bytearray(layout.ROW_BYTES)).cast("Q")))
+        self._place = Place()
         self._lifespan: Lifespan | None = None
         self._context: ConnectionContext | None = None
         self._gate: Gate | None = None
@@ -90,7 +92,7 @@ class Server:
         self._stopped = False
 
     def adopt(self, place: Place) -> None:
-        """Work among siblings instead of alone. Call before `boot()`."""
+        """Work in this place, among siblings perhaps. Call before `boot()`."""
         self._place = place
 
     @property
@@ -126,6 +128,15 @@ class Server:
         serving.state = self._lifespan.state
         serving.root_path = settings.root_path
         serving.raw_root_path = settings.root_path.encode("utf-8")
+        if settings.ws == "auto":
+            serving.websocket_rules = WebSocketRules(
+                message_bytes=settings.ws_max_size,
+                queue=settings.ws_max_queue,
+                deflate=settings.ws_per_message_deflate,
+                ping_s=settings.ws_ping_interval,
+                pong_s=settings.ws_ping_timeout,
+                accept_s=settings.ws_accept_timeout,
+            )
         rules = Rules(
             request_line=settings.limit_request_line,
             header_fields=settings.limit_request_fields,
@@ -136,7 +147,7 @@ class Server:
         access = AccessLog(settings) if settings.access_log else None
         place = self._place
         self._context = ConnectionContext(serving, settings, rules, access, place.row)
-        self._gate = Gate(self._context, place.socks, siblings=place.siblings, queue=place.take)
+        self._gate = Gate(self._context, place.socks, siblings=place.siblings, queue=place.take, name_peer=place.name_peer)
         self._sweep = Sweep(self._context, date_header=settings.date_header)
         self._recycle = Recycle(settings, serving.totals, time.monotonic())
         package = settings.app.partition(":")[0].partition(".")[0]
@@ -182,6 +193,8 @@ class Server:
             self._place.draining()
             await self._gate.wait_connected()
             self._context.handover = None if last else self._maybe_handover(heirs)
+            # RFC 6455 section 7.4.1, and its registry: going away for good, or a service restart: connect again at once.
+            self._context.serving.leave_code = 1001 if last else 1012
             left = await drain.finish_requests(self._context, grace - reserved, self._hurry)
         self._close_listeners()
         if self._lifespan is not None:
