@@ -126,8 +126,8 @@ def _unix(text: str, plain: str, wishes: dict[str, str], proxy_protocol: bool) -
     for name in ("user", "group"):
         if name in wishes and not _OWNER.fullmatch(wishes[name]):
             raise ValueError(f'"{text}": {name} must be a name or a number')
-    owner = {name: wishes.get(name, "") for name in ("user", "group")}
-    return Bind("unix", path=path, mode=int(mode, 8) if mode else -1, proxy_protocol=proxy_protocol, **owner)
+    user, group = wishes.get("user", ""), wishes.get("group", "")
+    return Bind("unix", path=path, mode=int(mode, 8) if mode else -1, user=user, group=group, proxy_protocol=proxy_protocol)
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

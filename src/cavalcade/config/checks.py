@@ -12,6 +12,7 @@ from pathlib import Path
 from cavalcade.config.addresses import parse
 from cavalcade.config.options import Settings
 
+
 def together(settings: Settings, origins: Mapping[str, str], cwd: Path) -> list[str]:
     """The problems of values that were read well one by one."""
     problems: list[str] = []

@@ -57,7 +57,7 @@ def _describe(process: psutil.Process) -> str:
     """` (uvicorn main:app, user deploy, up 3 h)`, with as much of it as this user may know."""
     facts: list[str] = []
     with contextlib.suppress(psutil.Error):
-        command = " ".join(process.cmdline()) or process.name()
+        command = " ".join(" ".join(process.cmdline()).split()) or process.name()  # a process title is padded
         facts.append(command if len(command) <= COMMAND_SHOWN else command[: COMMAND_SHOWN - 1] + "…")
     with contextlib.suppress(psutil.Error, KeyError):
         facts.append(f"user {process.username()}")

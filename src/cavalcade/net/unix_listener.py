@@ -65,7 +65,8 @@ def _put_in_place(sock: socket.socket, bind: Bind, backlog: int) -> None:
     if len(os.fsencode(before)) > PATH_BYTES:
         before = os.path.join(folder, f".{secrets.token_hex(3)}")
     if max(len(os.fsencode(before)), len(os.fsencode(bind.path))) > PATH_BYTES:
-        raise BindError(f"{bind.path} is too long for a unix socket: {PATH_BYTES} bytes at most.", fix="Use a shorter path, such as /run/app.sock")
+        cause = f"{bind.path} is too long for a unix socket: {PATH_BYTES} bytes at most."
+        raise BindError(cause, fix="Use a shorter path, such as /run/app.sock")
     previous = os.umask(0o777 & ~mode)
     try:
         sock.bind(before)
