@@ -47,10 +47,17 @@ def of_unix_socket(path: str, probe: socket.socket) -> psutil.Process | None:
         pid = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
         if pid > 0:
             return psutil.Process(pid)
+    wanted = _absolute(path, os.getcwd())
     for laddr, pid in _listening("unix"):
-        if laddr in (path, os.path.abspath(path)):
-            return _owner(pid, "unix", laddr)
+        # The kernel keeps a path as it was given: a relative one means a file in that process's directory, not in ours.
+        with contextlib.suppress(psutil.Error, OSError):
+            if isinstance(laddr, str) and _absolute(laddr, psutil.Process(pid).cwd() if laddr[0] not in "/@" else "") == wanted:
+                return _owner(pid, "unix", laddr)
     return None
+
+
+def _absolute(path: str, folder: str) -> str:
+    return path if path.startswith("@") else os.path.normpath(os.path.join(folder, path))
 
 
 def _describe(process: psutil.Process) -> str:
