@@ -290,8 +290,8 @@ def test_the_file_of_a_dead_server_is_replaced_without_a_moment_in_between(bind:
         dead.bind(str(path))
     watch = """
 import os, sys
-print("watching", flush=True)
 before = os.lstat(sys.argv[1]).st_ino
+print("watching", flush=True)
 while os.lstat(sys.argv[1]).st_ino == before:
     pass
 print("replaced")
