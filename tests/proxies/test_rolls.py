@@ -1,0 +1,106 @@
+"""Three instances behind a real proxy, which runs with the printed file: they are replaced one after another under traffic, and no
+request is lost; one is killed, and what is lost is what it held."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cavalcade.testing import LiveServer, write_app
+from cavalcade.testing.traffic import Mix, Traffic, deploy
+
+PROXIES = ("nginx", "haproxy", "envoy", "caddy")
+INSTANCES = 3
+DRAIN = ("--drain-delay", "1s", "--graceful-timeout", "10s")
+MIX = Mix(kept=0, pausing=8, closing=0, uploads=4, late=4)
+
+# Every upload that is begun is written down, so that one that a proxy sends twice is seen.
+APP = """
+from traffic_app import app as inner
+
+
+async def app(scope, receive, send):
+    if scope.get("path") == "/upload":
+        with open("uploads", "ab", buffering=0) as file:
+            file.write(scope["query_string"] + b"\\n")
+    await inner(scope, receive, send)
+"""
+
+
+class Fleet:
+    """Instances that are replaced, each at its address."""
+
+    def __init__(self, folder: Path, network: Any) -> None:
+        self._folder = folder
+        self._network = network
+        self.servers: list[LiveServer] = []
+
+    def start(self, number: int) -> LiveServer:
+        words = ("--bind", self._network.addresses[number], "--workers", "1", "--log-level", "debug", *DRAIN)
+        server = LiveServer("main:app", *words, cwd=self._folder)
+        with self._network.instance(number):
+            server.start()
+        return server
+
+    def roll(self, number: int) -> None:
+        """What a deploy does on one machine; done when the new one has its share of the requests."""
+        self.servers[number].stop(signal.SIGTERM)
+        self.servers[number] = self.start(number)
+        self.servers[number].wait_line('"(GET|POST) ', stream="stdout", timeout_s=20.0)
+
+    def __enter__(self) -> Fleet:
+        for number in range(INSTANCES):
+            self.servers.append(self.start(number))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for server in self.servers:
+            server.kill()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    deploy(folder, name="traffic_app")
+    write_app(folder, APP)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_no_request_is_lost_while_three_instances_are_rolled_and_a_killed_one_takes_only_what_it_held(
+    proxy: str, project: Path, network: Any, front: Callable[..., Any], need: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    need(proxy)
+    with contextlib.ExitStack() as stack:
+        fleet = stack.enter_context(Fleet(project, network))
+        stack.enter_context(network.front())
+        entry = stack.enter_context(front(proxy, network.addresses, *DRAIN))
+        traffic = stack.enter_context(Traffic(entry.address, MIX))
+        for number in range(INSTANCES):
+            fleet.roll(number)
+        rolled = traffic.progress
+        rolls = traffic.stop()
+        assert rolls.failed == 0, f"{rolls.explain()}\n{entry.log}"
+        assert rolls.requests > 500, rolled
+
+        # One dies with what it holds. Not more: the others take over, and nothing that may not be done twice is.
+        with Traffic(entry.address, MIX) as after:
+            after.wait_requests(200)
+            fleet.servers[0].kill()
+            after.wait_requests(after.progress.requests + 500)
+        lost = after.report
+        allowed = MIX.kept + MIX.pausing + MIX.closing + MIX.uploads + MIX.late
+        assert lost.failed <= allowed, lost.explain()
+    uploads = Counter((project / "uploads").read_text().split())
+    assert [token for token, times in uploads.items() if times > 2] == []  # two runs of traffic count from 1
+    with capsys.disabled():
+        print(f"\n{proxy}, {network.kind}: {rolls.requests} requests in three rolls, 0 lost; killed: {lost.failed} of {lost.requests} {lost.by_failure()}")
