@@ -230,18 +230,25 @@ http {{
 """
 
 
-def _command(proxy: str, folder: Path) -> list[str]:
-    """How a proxy is started with the printed files of this directory."""
+def _command(proxy: str, folder: Path, check: bool = False) -> list[str]:
+    """How a proxy is started with the printed files of this directory, or told only to check them."""
     program = _need(proxy)
     if proxy == "nginx":
-        (folder / "main").write_text(NGINX.format(folder=folder, user="user root;" if os.geteuid() == 0 else ""))
-        return [program, "-p", str(folder), "-c", str(folder / "main")]
+        main = folder / "main"
+        main.write_text(NGINX.format(folder=folder, user="user root;" if os.geteuid() == 0 else ""))
+        return [program, *(["-t"] if check else []), "-p", str(folder), "-c", str(main)]
     if proxy == "haproxy":
-        return [program, "-db", "-f", str(folder / "haproxy.cfg")]
+        return [program, "-c" if check else "-db", "-f", str(folder / "haproxy.cfg")]
     if proxy == "caddy":
-        return [program, "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
+        return [program, "validate" if check else "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
     (config,) = folder.glob("*-envoy.yaml")
-    return [program, "--use-dynamic-base-id", "--concurrency", "2", "--log-level", "warning", "--config-path", str(config)]
+    quiet = ["--mode", "validate"] if check else ["--concurrency", "2"]
+    return [program, *quiet, "--use-dynamic-base-id", "--log-level", "warning", "--config-path", str(config)]
+
+
+@pytest.fixture
+def command() -> Callable[..., list[str]]:
+    return _command
 
 
 class Front:

@@ -75,7 +75,9 @@ def _target(name: str | None) -> tuple[str, Target]:
         raise UsageError("Files for what?", fix=f"cavalcade deploy TARGET [APP], where TARGET is one of {known}")
     if name in TARGETS:
         return name, TARGETS[name]
-    near = difflib.get_close_matches({"k8s": "kubernetes", "dockerfile": "docker", "compose": "docker"}.get(name.lower(), name), TARGETS, n=1)
+    near = difflib.get_close_matches(
+        {"k8s": "kubernetes", "dockerfile": "docker", "compose": "docker"}.get(name.lower(), name), TARGETS, n=1
+    )
     hint = f"Did you mean {near[0]}? The targets" if near else "The targets"
     raise UsageError(f'There is no target "{name}".', fix=f"{hint} are {known}; an APP comes after the target")
 
@@ -105,11 +107,15 @@ def _write(files: list[File], folder: Path, force: bool) -> list[Path]:
     paths = [folder / file.name for file in files]
     there = [str(path) for path in paths if os.path.lexists(path)]
     if there and not force:
-        raise UsageError(f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'} there already.", fix="Say --force to replace, or --output another")
+        raise UsageError(
+            f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'} there already.", fix="Say --force to replace, or --output another"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, path in zip(files, paths, strict=True):
             path.write_text(file.text, "utf-8")
     except OSError as error:
-        raise UsageError(f"{error.filename or folder} cannot be written: {error.strerror}.", fix="Say --output with another directory") from error
+        raise UsageError(
+            f"{error.filename or folder} cannot be written: {error.strerror}.", fix="Say --output with another directory"
+        ) from error
     return paths

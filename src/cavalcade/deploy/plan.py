@@ -30,8 +30,11 @@ UPSTREAM_IDLE_SHARE = 0.8  # of keep_alive and of drain_delay
 BOOT_MARGIN_S = 15.0  # beyond boot_timeout, until a manager gives a start up
 
 # Said on the command line of the service, not in a file that it reads by itself, though not because somebody has said them here.
-_PLACED = frozenset({"app", "app_dir", "bind", "host", "port", "workers", "control", "pid", "drain_delay", "graceful_timeout", "keep_alive"})
+_PLACED = frozenset(
+    {"app", "app_dir", "bind", "host", "port", "workers", "control", "pid", "drain_delay", "graceful_timeout", "keep_alive"}
+)
 _SAID_HERE = ("-", "CAVALCADE_", "PORT", "WEB_CONCURRENCY")  # how the origin of a value begins that no file holds
+_YAML_WORDS = frozenset({"on", "off", "yes", "no", "y", "n", "true", "false", "null"})
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -152,6 +155,8 @@ def make(resolved: Resolved, *, cwd: Path, config: str = "") -> tuple[Plan, list
     if any(not bind.path and not bind.port for bind in binds):
         raise UsageError("Port 0 is another port at every start, which nobody can be told of.", fix="Say --bind host:port")
     directory = (cwd / settings.app_dir).resolve()
+    if any(char < " " for text in (settings.app, config, str(directory), *settings.bind) for char in text):
+        raise UsageError("A line break or another control character cannot be written into these files.")
     name = _plain(settings.name) or _plain(directory.name) or "app"
     return Plan(resolved, name, directory, binds, config, drain_delay, settings.graceful_timeout, settings.keep_alive), notes
 
@@ -167,8 +172,10 @@ def shell(words: Iterable[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """What Kubernetes takes as a name (RFC 1123 label), and every other tool too."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-")
+    """What Kubernetes takes as a name of anything (RFC 1035 label), and every other tool too; "" where nothing is left of it."""
+    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-")
+    # A label begins with a letter, and YAML takes some words for true, false and null.
+    return f"app-{plain}" if plain[:1].isdigit() or plain in _YAML_WORDS else plain
 
 
 def _written(option: Option, value: object) -> list[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from cavalcade import build
 from cavalcade.config import checks
@@ -58,19 +60,32 @@ def _upstreams(plan: Plan, choices: Choices) -> list[Address]:
     except ValueError as error:
         raise UsageError(f"--upstream: {error}", fix="Say --upstream host:port or unix:/path, once for each instance") from None
     found = named or [plan.binds[0].reachable]
+    for address in found:
+        if address.path:
+            _path(address)
     doubles = sorted({str(one) for one in found if found.count(one) > 1})
     if doubles:
         raise UsageError(f"--upstream: {doubles[0]} is given twice", fix="Once for each instance")
     return found
 
 
+def _path(address: Address) -> str:
+    """The path of a unix socket, which no file of these quotes. Raises `UsageError` for one that would need it."""
+    if not re.fullmatch(r"/[\w./+-]+", address.path):
+        raise UsageError(f"{address} cannot be written into these files.", fix="Use an absolute path of letters, digits and . _ + -")
+    return address.path
+
+
 def _listen(choices: Choices) -> Address:
     """Where the proxy listens: --listen, or port 80 of every interface. Raises `UsageError`."""
     text = choices.listen or ":80"
     try:
-        return Address.read(checks.address(f":{text}" if text.isdigit() else text))
+        listen = Address.read(checks.address(f":{text}" if text.isdigit() else text))
     except ValueError as error:
         raise UsageError(f"--listen: {error}", fix="Say --listen port or --listen host:port") from None
+    if listen.path:
+        _path(listen)
+    return listen
 
 
 def _proxy(plan: Plan, choices: Choices, notes: list[str]) -> dict[str, str | list[str]]:
@@ -197,13 +212,23 @@ def systemd(plan: Plan, choices: Choices, notes: list[str]) -> list[File]:
         "watchdog": seconds(settings.stall_kill + WATCHDOG_AFTER_S),
     }
     sockets = common | {
-        "listen": [f"ListenStream={bind.path or bind}" for bind in binds],
+        "listen": [f"ListenStream={_path(bind) if bind.path else bind}" for bind in binds],
         "backlog": str(settings.backlog),
-        "unix": ["# Who may connect: a proxy must be in this group.", "SocketMode=0660", "SocketGroup=www-data"]
-        if any(bind.path for bind in binds)
-        else [],
+        "unix": _socket_rights(settings.bind),
     }
     return [File(f"{plan.name}.service", fill("service.unit", service)), File(f"{plan.name}.socket", fill("socket.unit", sockets))]
+
+
+def _socket_rights(binds: Sequence[str]) -> list[str]:
+    """Who may connect to unix sockets: what `?mode=&user=&group=` of the first says, or the group of the proxy, which is unknown."""
+    queries = [dict(parse_qsl(bind.partition("?")[2])) for bind in binds if bind.startswith("unix:")]
+    if not queries:
+        return []
+    said = [f"Socket{key.title()}={queries[0][key]}" for key in ("user", "group") if key in queries[0]]
+    return [
+        f"SocketMode=0{queries[0].get('mode', '660').lstrip('0')}",
+        *(said or ["#SocketGroup= is for you to say: the group that the proxy is in"]),
+    ]
 
 
 def _user(directory: Path, program: str) -> tuple[str, str]:
@@ -270,7 +295,7 @@ def docker(plan: Plan, choices: Choices, notes: list[str]) -> list[File]:
 
 def _install(project: Path) -> list[str]:
     """How the app's packages get into the image, by what the project says of them."""
-    pip = f"RUN /opt/venv/bin/pip install --no-cache-dir cavalcade=={build.VERSION}"
+    pip = f"RUN python -m venv /opt/venv && /opt/venv/bin/pip install --no-cache-dir cavalcade=={build.VERSION}"
     if (project / "requirements.txt").is_file():
         return ["COPY requirements.txt .", f"{pip} -r requirements.txt"]
     if (project / "pyproject.toml").is_file():
@@ -285,7 +310,9 @@ def kubernetes(plan: Plan, choices: Choices, notes: list[str]) -> list[File]:
     settings, workers = plan.resolved.settings, plan.workers
     memory = f"{max(1, settings.max_memory * workers * 5 // 4 // 2**20) if settings.max_memory else MEMORY_GUESS_MIB * (workers + 1)}Mi"
     if settings.max_memory:
-        notes.append(f"memory {memory} is max_memory ({show(OPTIONS['max_memory'], settings.max_memory)}) for {workers} workers, and a quarter")
+        notes.append(
+            f"memory {memory} is max_memory ({show(OPTIONS['max_memory'], settings.max_memory)}) for {workers} workers, and a quarter"
+        )
     cpu = [f'limits: {{cpu: "{workers}"}} # --workers auto makes as many as this'] if plan.workers_auto else []
     replicas = 3 if choices.replicas is None else choices.replicas
     values: Mapping[str, str | list[str]] = {
