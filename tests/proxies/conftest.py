@@ -25,7 +25,7 @@ import pytest
 
 # -- programs of others ----------------------------------------------------------------------------------------------------
 
-TOOLS = Path(os.environ.get("CAVALCADE_TOOLS", Path(__file__).parents[2] / ".venv-tools" / "bin"))
+TOOLS = Path(__file__).parents[2] / ".venv-tools" / "bin"
 SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"  # not on everybody's PATH
 
 # Under which names, and how it is had.

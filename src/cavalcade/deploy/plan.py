@@ -11,6 +11,7 @@ Three races lose requests where these disagree:
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import shlex
@@ -18,7 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cavalcade.config import checks
+from cavalcade.config.addresses import Bind, parse
 from cavalcade.config.sources import Resolved, flag_of
 from cavalcade.config.values import OPTIONS, Option, show
 from cavalcade.errors import UsageError
@@ -38,33 +39,9 @@ _YAML_WORDS = frozenset({"on", "off", "yes", "no", "y", "n", "true", "false", "n
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where a server listens or is reached: a host and a port, or the path of a unix socket."""
-
-    host: str = ""
-    port: int = 0
-    path: str = ""
-
-    @classmethod
-    def read(cls, text: str) -> Address:
-        """From a canonical `bind`."""
-        halves = checks.split(text)
-        if halves is None:
-            return cls(path=text.removeprefix("unix:").partition("?")[0])
-        return cls(*halves)
-
-    def __str__(self) -> str:
-        return f"unix:{self.path}" if self.path else checks.join(self.host, self.port)
-
-    @property
-    def reachable(self) -> Address:
-        """The same for a client on the same machine."""
-        return self if self.path else Address(_WILDCARDS.get(self.host, self.host), self.port)
-
-    @property
-    def is_loopback(self) -> bool:
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+def reachable(bind: Bind) -> Bind:
+    """What is listened on, as a client on the same machine reaches it."""
+    return dataclasses.replace(bind, host=_WILDCARDS.get(bind.host, bind.host), mode=-1, user="", group="")
 
 
 @dataclass(frozen=True)
@@ -74,7 +51,7 @@ class Plan:
     resolved: Resolved
     name: str  # of units, upstreams, Kubernetes objects: lower case, digits and dashes
     directory: Path  # the app's
-    binds: tuple[Address, ...]
+    binds: tuple[Bind, ...]
     config: str  # the file of --config, or ""
     drain_delay: float
     graceful_timeout: float
@@ -108,7 +85,7 @@ class Plan:
         """As many as the CPUs there, which are not those here."""
         return self.resolved.origins["workers"].endswith("(auto)")
 
-    def arguments(self, binds: Iterable[Address], *more: str, app_dir: bool = True) -> list[str]:
+    def arguments(self, binds: Iterable[Bind], *more: str, app_dir: bool = True) -> list[str]:
         """The command line of the service, after `cavalcade`: what its files here do not say, and what other tools rely on."""
         settings, origins = self.resolved.settings, self.resolved.origins
         words = [settings.app]
@@ -151,8 +128,10 @@ def make(resolved: Resolved, *, cwd: Path, config: str = "") -> tuple[Plan, list
         notes.append("drain_delay is 0: a server that stops takes no new connections while others may still send some")
     if not settings.keep_alive:
         raise UsageError("keep_alive is 0, so a proxy can keep no connection to the server.", fix="Say --keep-alive 75s, or leave it out")
-    binds = tuple(Address.read(bind) for bind in settings.bind)
-    if any(not bind.path and not bind.port for bind in binds):
+    binds = tuple(parse(bind) for bind in settings.bind)
+    if any(bind.kind == "fd" for bind in binds):
+        raise UsageError("A descriptor (fd://) is no address that others can be told of.", fix="Say --bind host:port or unix:/path")
+    if any(bind.kind == "tcp" and not bind.port for bind in binds):
         raise UsageError("Port 0 is another port at every start, which nobody can be told of.", fix="Say --bind host:port")
     directory = (cwd / settings.app_dir).resolve()
     if any(char < " " for text in (settings.app, config, str(directory), *settings.bind) for char in text):

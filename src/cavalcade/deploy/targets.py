@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import ipaddress
 import json
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 from cavalcade import build
-from cavalcade.config import checks
+from cavalcade.config.addresses import Bind, join, parse
 from cavalcade.config.values import OPTIONS, show
 from cavalcade.deploy import health
-from cavalcade.deploy.plan import Address, Plan, seconds, shell
+from cavalcade.deploy.plan import Plan, reachable, seconds, shell
 from cavalcade.deploy.template import fill
 from cavalcade.errors import UsageError
 
@@ -53,45 +54,49 @@ class Target:
 # -- proxies ---------------------------------------------------------------------------------------------------------------
 
 
-def _upstreams(plan: Plan, choices: Choices) -> list[Address]:
-    """The instances to send requests to: those named, or the one of the settings on this machine. Raises `UsageError`."""
+def _upstreams(plan: Plan, choices: Choices, *, proxy_protocol: bool = False) -> list[Bind]:
+    """The instances to send requests to: those named, or the one of the settings on this machine. Raises `UsageError`, also where one
+    wants the PROXY protocol of a proxy that does not speak it."""
+    fix = "Say --upstream host:port or unix:/path, once for each instance"
     try:
-        named = [Address.read(checks.address(text)) for text in choices.upstream]
+        named = [_plain(parse(text)) for text in choices.upstream]
     except ValueError as error:
-        raise UsageError(f"--upstream: {error}", fix="Say --upstream host:port or unix:/path, once for each instance") from None
-    found = named or [plan.binds[0].reachable]
-    for address in found:
-        if address.path:
-            _path(address)
-    doubles = sorted({str(one) for one in found if found.count(one) > 1})
+        raise UsageError(f"--upstream: {error}", fix=fix) from None
+    found = named or [_plain(reachable(plan.binds[0]))]
+    doubles = sorted({each.plain for each in found if found.count(each) > 1})
     if doubles:
         raise UsageError(f"--upstream: {doubles[0]} is given twice", fix="Once for each instance")
+    wanting = [each.plain for each in found if each.proxy_protocol]
+    if wanting and not proxy_protocol:
+        cause = f"{wanting[0]} wants the PROXY protocol, which this proxy does not speak to HTTP servers."
+        raise UsageError(cause, fix="Listen without ?proxy_protocol=on: the client's address is in X-Forwarded-For. Or use haproxy")
     return found
 
 
-def _path(address: Address) -> str:
-    """The path of a unix socket, which no file of these quotes. Raises `UsageError` for one that would need it."""
-    if not re.fullmatch(r"/[\w./+-]+", address.path):
-        raise UsageError(f"{address} cannot be written into these files.", fix="Use an absolute path of letters, digits and . _ + -")
-    return address.path
+def _plain(address: Bind) -> Bind:
+    """An address that can stand in any of the files, which quote nothing. Raises `UsageError` for another."""
+    if address.kind == "fd":
+        raise UsageError(f"{address.plain} is no address that others can be told of.", fix="Say host:port or unix:/path")
+    if address.kind == "unix" and not re.fullmatch(r"/[\w./+-]+", address.path):
+        raise UsageError(f"{address.plain} cannot be written into these files.", fix="Use an absolute path of letters, digits and . _ + -")
+    return address
 
 
-def _listen(choices: Choices) -> Address:
+def _listen(choices: Choices) -> Bind:
     """Where the proxy listens: --listen, or port 80 of every interface. Raises `UsageError`."""
     text = choices.listen or ":80"
     try:
-        listen = Address.read(checks.address(f":{text}" if text.isdigit() else text))
+        return _plain(parse(f":{text}" if text.isdigit() else text))
     except ValueError as error:
         raise UsageError(f"--listen: {error}", fix="Say --listen port or --listen host:port") from None
-    if listen.path:
-        _path(listen)
-    return listen
 
 
 def _proxy(plan: Plan, choices: Choices, notes: list[str]) -> dict[str, str | list[str]]:
     """The values that every proxy's template has."""
     if not choices.upstream:
-        notes.append(f"one instance, {plan.binds[0].reachable}: it cannot be replaced unnoticed. Name several: --upstream host:port ...")
+        notes.append(
+            f"one instance, {reachable(plan.binds[0]).plain}: it cannot be replaced unnoticed. Name several: --upstream host:port ..."
+        )
     settings = plan.resolved.settings
     binds = plan.binds if not choices.upstream else ()  # elsewhere each has its own
     words = plan.arguments(binds)
@@ -115,8 +120,8 @@ def nginx(plan: Plan, choices: Choices, notes: list[str]) -> list[File]:
     listen = _listen(choices)
     passive = f"max_fails=1 fail_timeout={health.passive_s()}s"
     values = _proxy(plan, choices, notes) | {
-        "servers": [f"server {address} {passive};" for address in _upstreams(plan, choices)],
-        "listen": f"unix:{listen.path}" if listen.path else checks.join("*" if listen.host == "0.0.0.0" else listen.host, listen.port),
+        "servers": [f"server {address.plain} {passive};" for address in _upstreams(plan, choices)],
+        "listen": f"unix:{listen.path}" if listen.path else join("*" if listen.host == "0.0.0.0" else listen.host, listen.port),
         "server_name": "server_name _;",
         "body": str(_size(plan)),
     }
@@ -124,13 +129,13 @@ def nginx(plan: Plan, choices: Choices, notes: list[str]) -> list[File]:
 
 
 def haproxy(plan: Plan, choices: Choices, notes: list[str]) -> list[File]:
-    def server(address: Address) -> str:
-        return address.path if address.path else str(address)
+    def server(address: Bind) -> str:
+        return (address.path or address.plain) + (" send-proxy-v2 check-send-proxy" if address.proxy_protocol else "")
 
-    listen = _listen(choices)
+    listen, upstreams = _listen(choices), _upstreams(plan, choices, proxy_protocol=True)
     values = _proxy(plan, choices, notes) | {
-        "servers": [f"server {plan.name}-{number} {server(each)}" for number, each in enumerate(_upstreams(plan, choices), 1)],
-        "listen": listen.path or checks.join("*" if listen.host == "0.0.0.0" else listen.host, listen.port),
+        "servers": [f"server {plan.name}-{number} {server(each)}" for number, each in enumerate(upstreams, 1)],
+        "listen": listen.path or join("*" if listen.host == "0.0.0.0" else listen.host, listen.port),
         "check": health.haproxy(),
     }
     if _size(plan):
@@ -141,12 +146,12 @@ def haproxy(plan: Plan, choices: Choices, notes: list[str]) -> list[File]:
 def caddy(plan: Plan, choices: Choices, notes: list[str]) -> list[File]:
     listen = _listen(choices)
     if listen.path:
-        raise UsageError(f"--listen {listen}: Caddy takes a host and a port here.", fix="Say --listen host:port")
+        raise UsageError(f"--listen {listen.plain}: Caddy takes a host and a port here.", fix="Say --listen host:port")
     # `http://` in front, or Caddy would ask for a certificate; and a host in the address is one that requests must name.
     bind = [f"bind {listen.host}"] if listen.host != "0.0.0.0" else []
     body = ["request_body {", f"\tmax_size {_size(plan)}", "}"] if _size(plan) else []
     values = _proxy(plan, choices, notes) | {
-        "servers": " ".join(f"unix/{each.path}" if each.path else str(each) for each in _upstreams(plan, choices)),
+        "servers": " ".join(f"unix/{each.path}" if each.path else each.plain for each in _upstreams(plan, choices)),
         "listen": f"http://:{listen.port}",
         "body": [*bind, *body],
         "passive": str(health.passive_s()),
@@ -173,10 +178,14 @@ def envoy(plan: Plan, choices: Choices, notes: list[str]) -> list[File]:
 
 
 def _is_ip(host: str) -> bool:
-    return ":" in host or host.replace(".", "").isdigit()
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
-def _envoy_address(address: Address) -> str:
+def _envoy_address(address: Bind) -> str:
     if address.path:
         return f"{{ pipe: {{ path: {json.dumps(address.path)} }} }}"
     return f"{{ socket_address: {{ address: {json.dumps(address.host)}, port_value: {address.port} }} }}"
@@ -190,7 +199,7 @@ def systemd(plan: Plan, choices: Choices, notes: list[str]) -> list[File]:
     named = [bind.host for bind in plan.binds if not bind.path and not _is_ip(bind.host) and bind.host != "localhost"]
     if named:
         raise UsageError(f"systemd listens on IP addresses only, not on the name {named[0]}.", fix="Say --bind IP:port or unix:/path")
-    binds = [Address("127.0.0.1", bind.port) if bind.host == "localhost" else bind for bind in plan.binds]
+    binds = [dataclasses.replace(_plain(bind), host="127.0.0.1" if bind.host == "localhost" else bind.host) for bind in plan.binds]
     # A path of its own, so that the unit knows it; %t is /run.
     control = f"%t/{plan.name}/control.sock" if settings.control == "auto" else settings.control
     if control == "off":
@@ -199,7 +208,8 @@ def systemd(plan: Plan, choices: Choices, notes: list[str]) -> list[File]:
     if user == "DynamicUser=yes":
         notes.append("the service runs as a user of its own that owns no files (DynamicUser=yes); where the app writes some, say User=")
     common: dict[str, str | list[str]] = {"app": settings.app, "made_by": choices.made_by, "name": plan.name}
-    words = plan.arguments(binds, "--control", control, app_dir=False)
+    opened = [dataclasses.replace(bind, mode=-1, user="", group="") for bind in binds]  # that is for whoever makes the file
+    words = plan.arguments(opened, "--control", control, app_dir=False)
     service = common | {
         "numbers": plan.numbers(),
         "user": user,
@@ -212,23 +222,21 @@ def systemd(plan: Plan, choices: Choices, notes: list[str]) -> list[File]:
         "watchdog": seconds(settings.stall_kill + WATCHDOG_AFTER_S),
     }
     sockets = common | {
-        "listen": [f"ListenStream={_path(bind) if bind.path else bind}" for bind in binds],
+        "listen": [f"ListenStream={(bind.path or bind.plain).replace('%', '%%')}" for bind in binds],
         "backlog": str(settings.backlog),
-        "unix": _socket_rights(settings.bind),
+        "unix": _socket_rights(binds),
     }
     return [File(f"{plan.name}.service", fill("service.unit", service)), File(f"{plan.name}.socket", fill("socket.unit", sockets))]
 
 
-def _socket_rights(binds: Sequence[str]) -> list[str]:
-    """Who may connect to unix sockets: what `?mode=&user=&group=` of the first says, or the group of the proxy, which is unknown."""
-    queries = [dict(parse_qsl(bind.partition("?")[2])) for bind in binds if bind.startswith("unix:")]
-    if not queries:
+def _socket_rights(binds: Sequence[Bind]) -> list[str]:
+    """Who may connect to unix sockets: what the first of them asks for, or the group of the proxy, which is unknown here."""
+    bind = next((bind for bind in binds if bind.path), None)
+    if bind is None:
         return []
-    said = [f"Socket{key.title()}={queries[0][key]}" for key in ("user", "group") if key in queries[0]]
-    return [
-        f"SocketMode=0{queries[0].get('mode', '660').lstrip('0')}",
-        *(said or ["#SocketGroup= is for you to say: the group that the proxy is in"]),
-    ]
+    owners = [f"Socket{key}={value}" for key, value in (("User", bind.user), ("Group", bind.group)) if value]
+    unknown = ["#SocketGroup= is for you to say: the group that the proxy is in"]
+    return [f"SocketMode={bind.mode if bind.mode >= 0 else 0o660:04o}", *(owners or unknown)]
 
 
 def _user(directory: Path, program: str) -> tuple[str, str]:
@@ -256,16 +264,16 @@ def _unit_words(words: list[str]) -> str:
 # -- containers ------------------------------------------------------------------------------------------------------------
 
 
-def _container(plan: Plan, choices: Choices, notes: list[str]) -> tuple[Address, list[str], list[str]]:
+def _container(plan: Plan, choices: Choices, notes: list[str]) -> tuple[Bind, list[str], list[str]]:
     """Where the server listens in its container, its arguments, and how `cavalcade health` finds it. Raises `UsageError`."""
     bind = plan.binds[0]
-    if len(plan.binds) > 1 or bind.path:
+    if len(plan.binds) > 1 or bind.kind != "tcp":
         fix = "Say --bind 0.0.0.0:8000"
         raise UsageError(f"A container is reached on one port, not on {', '.join(map(str, plan.binds))}.", fix=fix)
-    if bind.is_loopback or not _is_ip(bind.host):
+    if not _is_ip(bind.host) or ipaddress.ip_address(bind.host.partition("%")[0]).is_loopback:
         if plan.resolved.origins["bind"] != "default":
-            notes.append(f"{bind} cannot be reached from outside of a container: 0.0.0.0:{bind.port} is written")
-        bind = Address("0.0.0.0", bind.port)
+            notes.append(f"{bind.plain} cannot be reached from outside of a container: 0.0.0.0:{bind.port} is written")
+        bind = dataclasses.replace(bind, host="0.0.0.0")
     settings = plan.resolved.settings
     if Path(settings.app_dir).is_absolute():
         raise UsageError(f"app_dir {settings.app_dir} is a place on this machine.", fix="Give it relative to the project")

@@ -6,7 +6,6 @@ Requests of one connection are answered one after the other. While one runs, lat
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
@@ -14,15 +13,19 @@ from cavalcade import limits
 from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.asgi.order import NOTHING as NOTHING_SENT
-from cavalcade.apps.stream import Call
+from cavalcade.apps.asgi.websocket import WebSocketExchange, open_call
+from cavalcade.apps.stream import Call, Pipe
 from cavalcade.errors import PeerError, PeerTooSlow
 from cavalcade.net.context import ConnectionContext
+from cavalcade.net.files import KernelSend, ReadSend
 from cavalcade.net.handover import Passport
 from cavalcade.net.link import BODY, FIRST_BYTE, FLUSH, HEAD, IDLE, LINGER, Link
 from cavalcade.net.overload import failure_headers, turn_away
+from cavalcade.net.websocket import WebSocketLink
 from cavalcade.types import Address
 from cavalcade.wire.h1 import H1
 from cavalcade.wire.sink import Head
+from cavalcade.wire.ws_handshake import is_websocket
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLIENT_CLOSED = 499  # nginx's number for a client that left before the answer; only ever logged
@@ -38,7 +41,11 @@ class Connection(Link):
     def __init__(self, context: ConnectionContext, scheme: str, client: Address | None, server: Address | None, opened_at: float) -> None:
         Link.__init__(self, context, scheme, client, server, opened_at)
         self.engine = H1(self, context.rules)
-        self.template = asgi_scope.template(context.serving, scheme, client, server)
+        wsgi = context.wsgi
+        # What all requests of this connection have in common: of an ASGI scope, or of a WSGI environ.
+        self.template = (
+            asgi_scope.template(context.serving, scheme, client, server) if wsgi is None else wsgi.template(scheme, client, server)
+        )
         self.moved_in = False  # it came from a sibling
         self.exchange: Call | None = None
         self.lingering = False
@@ -49,10 +56,12 @@ class Connection(Link):
         self.version = ""
         self.body_pending = False
         self.continue_due = False
+        self.switched = False  # another protocol is spoken here now, by somebody else
         self.turn_due = False  # more of what is held will be fed in the next turn of the loop
         self.started = 0.0
         # the response
         self.sent_bytes = 0
+        self.file: KernelSend | ReadSend | None = None
 
     # -- called by the transport ---------------------------------------------------------------------------------------------
 
@@ -90,6 +99,9 @@ class Connection(Link):
     def abandon(self) -> None:
         """The client is gone, or as good as gone: whoever waits for it is told, and the request is over."""
         exchange = self.exchange
+        if self.file is not None:
+            self.file.stop()
+            self.file = None
         if exchange is not None:
             status = self.engine.response_status if self.head_is_out() else CLIENT_CLOSED
             self.exchange = None
@@ -115,24 +127,46 @@ class Connection(Link):
         if context.limit and len(context.serving.running) >= context.limit:
             turn_away(self, head)
             return
-        if head.length == 0:
+        exchange: Call
+        if head.upgrade and context.serving.websocket_rules is not None and is_websocket(head):
             self.deadline = 0.0
-            self.exchange = exchange = Exchange(context.serving, self, asgi_scope.build(context.serving, self.template, head), False)
+            exchange = open_call(context.serving, self, self.template, head)
         else:
-            self.body_pending = True
-            self.discarded = 0
-            if head.expects_continue:
-                # A client that was never told to go on may or may not send its body: what follows a response that comes before
-                # that cannot be told apart, so it is announced that the connection ends with it.
-                self.continue_due = True
-                self.engine.keep_alive = False
-            self.await_body(not head.expects_continue)
-            self.exchange = exchange = Exchange(context.serving, self, asgi_scope.build(context.serving, self.template, head), True)
+            if head.length == 0:
+                self.deadline = 0.0
+            else:
+                self.await_request_body(head)
+            if context.wsgi is None:
+                scope = asgi_scope.build(context.serving, self.template, head)
+                exchange = Exchange(context.serving, self, scope, head.length != 0)
+            else:
+                exchange = context.wsgi.new_call(self, head, self.template)
+        self.exchange = exchange
         if self.continue_due:
             # Not at once: the body may be right behind the head, and then nobody waits to be told to go on.
             context.loop.call_soon(exchange.begin)
         else:
             exchange.begin()
+
+    def on_preface(self, data: bytes) -> bool:
+        """The client speaks HTTP/2 without having asked whether we do (RFC 9113 section 3.3, prior knowledge)."""
+        context = self.context
+        if context.http2 is None or self.version or self.moved_in:
+            return False
+        link = context.http2(context, self.scheme, self.client, self.server, self.opened_at)
+        link.succeed(self)
+        link.begin(data)
+        return True
+
+    def await_request_body(self, head: Head) -> None:
+        self.body_pending = True
+        self.discarded = 0
+        if head.expects_continue:
+            # A client that was never told to go on may or may not send its body: what follows a response that comes before
+            # that cannot be told apart, so it is announced that the connection ends with it.
+            self.continue_due = True
+            self.engine.keep_alive = False
+        self.await_body(not head.expects_continue)
 
     def on_body(self, chunk: bytes) -> None:
         exchange = self.exchange
@@ -188,23 +222,6 @@ class Connection(Link):
         if not more:
             self.response_done()
 
-    def write_now(self, data: bytes) -> None:
-        """Give a whole small response to the kernel at once, around the transport: its queue costs more than the system call.
-
-        Only while the transport has nothing queued, or bytes would overtake each other, and is not closing, or the descriptor could
-        already be somebody else's: both loops mark a transport as closing before they close its descriptor.
-        """
-        transport = self.transport
-        if transport.is_closing() or transport.get_write_buffer_size():
-            transport.write(data)
-            return
-        try:
-            sent = os.write(self.fd, data)
-        except OSError:  # full, or broken: the transport knows what to do
-            sent = 0
-        if sent != len(data):
-            transport.write(data[sent:])
-
     def write_piece(self, body: bytes, size: int, more: bool) -> None:
         engine = self.engine
         before, after = engine.frame(size, more)
@@ -215,9 +232,32 @@ class Connection(Link):
         if size <= JOIN_BYTES:
             body = before + body + after
             before = after = b""
+        if self.transport.is_closing():
+            return  # broken a moment ago; that it is lost we are told in the next turn
         for piece in (before, body, after):  # a large body is not copied
             if piece:
                 self.transport.write(piece)
+
+    def reword(self, reason: bytes) -> None:
+        self.engine.reword(reason)
+
+    def send_file(self, fd: int, offset: int, count: int) -> None:
+        engine = self.engine
+        if engine.response_bodiless or self.secure:
+            self.file = ReadSend(self, self.context.loop, fd, offset, 0 if engine.response_bodiless else count)
+        else:
+            before, _ = engine.frame(count, False)
+            self.write_now(before)
+            self.file = KernelSend(self, fd, offset, count, self.file_sent)
+        self.file.start()
+
+    def file_sent(self, sent: int) -> None:
+        """The kernel has taken the file, or as much as there was of it."""
+        engine = self.engine
+        self.file = None
+        self.sent_bytes = sent
+        engine.response_left = engine.response_length - sent
+        self.response_done()
 
     def head_is_out(self) -> bool:
         """Has the client seen anything of the response that is being sent?"""
@@ -243,6 +283,15 @@ class Connection(Link):
         self.start(status, failure_headers(status, self.context.draining))
         self.write(text.encode(), False)
         return True
+
+    def switch(self, headers: list[tuple[bytes, bytes]]) -> Pipe:
+        call = self.exchange
+        assert isinstance(call, WebSocketExchange)
+        self.write_now(self.engine.switch_protocols(b"websocket", headers))
+        self.exchange = None
+        self.switched = True
+        self.account(self.engine.response_status)
+        return WebSocketLink(self, call, self.engine)
 
     def cut(self) -> None:
         """End a response that will not be completed, because we leave: what was sent goes out, the missing end tells the rest."""
@@ -328,6 +377,8 @@ class Connection(Link):
     def hold_rest(self) -> None:
         """Bytes of later requests are held, or were: only so many, and not for ever."""
         engine = self.engine
+        if self.switched:
+            return  # they are no requests; who speaks the other protocol takes them
         if len(engine.rest) > limits.PIPELINE_BUFFER_BYTES:
             self.pause_reading()
         elif self.exchange is None:
@@ -370,7 +421,7 @@ class Connection(Link):
             context.serving.totals.requests += 1
             context.serving.totals.by_class[error.status // 100] += 1
         if not self.transport.is_closing():
-            self.transport.write(self.engine.refuse(error.status, error.cause))
+            self.transport.write(self.engine.refuse(error.status, error.cause, error.fields))
         self.linger()
 
     def close(self) -> None:
@@ -428,6 +479,8 @@ class Connection(Link):
     def on_sweep(self, now: float) -> None:
         """Called about twice a second: has a deadline passed, is a head overdue?"""
         Link.on_sweep(self, now)
+        if self.file is not None:
+            self.file.on_sweep(now)
         exchange = self.exchange
         if exchange is not None and self.engine.head_due:
             self.send_head(exchange)

@@ -147,6 +147,11 @@ class Responses:
         self.response_common = (b"" if dated else self.rules.date) + (b"" if named else self.rules.server)
         return b"".join(out)
 
+    def reword(self, reason: bytes) -> None:
+        """Give the head that is kept a reason phrase other than the usual one; it has been checked."""
+        _, line_end, rest = self.response_block.partition(CRLF)
+        self.response_block = b"HTTP/1.1 %d " % self.response_status + reason + line_end + rest
+
     def respond(self, body: bytes) -> bytes:
         """The whole response, where the head is still due and `body` is all of the body. Raises as `frame` does."""
         if self.response_length == len(body) and self.keep_alive and not self.response_bodiless and self.head.version == "1.1":
@@ -210,6 +215,15 @@ class Responses:
         elif self.head.version == "1.0":
             framing += b"\r\nconnection: keep-alive"
         return b"".join((self.response_block, self.response_common, framing, END_OF_HEAD))
+
+    def switch_protocols(self, protocol: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """The 101 that changes the protocol of the connection (RFC 9110 section 15.2.2). Raises `AppProtocolError`, with nothing kept."""
+        self.start_response(200, headers)
+        self.head_due = False
+        self.response_status = 101
+        block = self.response_block[len(STATUS_LINES[200]) :]
+        start = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: " + protocol + b"\r\nconnection: upgrade"
+        return b"".join((start, block, self.response_common, END_OF_HEAD))
 
     def response_short(self) -> int:
         """How many bytes a complete response lacks of its Content-Length."""

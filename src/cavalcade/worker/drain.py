@@ -43,6 +43,8 @@ async def finish_requests(context: ConnectionContext, seconds: float, hurry: asy
     context.serving.draining.set()
     for connection in tuple(context.connections):
         connection.drain()
+    for websocket in tuple(context.serving.websockets):
+        websocket.drain()
     hurried: asyncio.Future[Any] = loop.create_task(hurry.wait())
     try:
         while (now := loop.time()) < deadline and not hurry.is_set():
@@ -76,7 +78,7 @@ async def _cancel(context: ConnectionContext) -> list[str]:
     if tasks:
         await asyncio.wait(tasks, timeout=CANCEL_S)
     for exchange in tuple(context.serving.running):
-        log.error("%s: the app swallowed its cancellation; it is left behind", exchange.request_line())
+        log.error("%s: %s", exchange.request_line(), exchange.left_behind())
     for connection in tuple(context.connections):
         connection.abort()
     return left

@@ -104,6 +104,11 @@ def test_a_proxy_is_shorter_of_patience_than_the_server_and_knows_every_instance
     )
 
 
+def test_haproxy_speaks_the_proxy_protocol_where_a_server_wants_it(capsys: Capture) -> None:
+    text = text_of(capsys, "haproxy", "main:app", "--bind", "0.0.0.0:9000?proxy_protocol=on")
+    assert "server shop-1 127.0.0.1:9000 send-proxy-v2 check-send-proxy\n" in text
+
+
 def test_files_are_written_and_never_over_others_unless_forced(capsys: Capture, here: Path) -> None:
     assert text_of(capsys, "systemd", "main:app", "--output", "etc/units").split() == ["etc/units/shop.service", "etc/units/shop.socket"]
     (here / "etc/units/shop.service").write_text("mine")
@@ -136,6 +141,8 @@ def test_a_directory_that_cannot_be_made_is_said_so(capsys: Capture, here: Path)
         (["nginx", "main:app", "--upstream", "8000"], "--upstream: ", "once for each instance"),
         (["nginx", "main:app", "--upstream", "a:1", "--upstream", "a:1"], "a:1 is given twice", ""),
         (["nginx", "main:app", "--upstream", "unix:/a b"], "cannot be written into these files", ""),
+        (["nginx", "main:app", "--upstream", "a:1?proxy_protocol=on"], "wants the PROXY protocol", "Or use haproxy"),
+        (["nginx", "main:app", "--upstream", "fd://3"], "no address that others can be told of", "host:port"),
         (["caddy", "main:app", "--listen", "unix:/a"], "Caddy takes a host and a port here", ""),
         (["haproxy", "main:app", "--listen", "a:b"], "--listen: ", "host:port"),
         (["envoy", "main:app", "--upstream", "host:1", "--upstream", "unix:/a"], "Envoy cannot have a host name", "IP address"),

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from cavalcade import limits
+from cavalcade.config.addresses import parse
 from cavalcade.config.sources import resolve
 from cavalcade.config.values import OPTIONS, read
 from cavalcade.deploy import plan as plans
-from cavalcade.deploy.plan import Address, Plan, seconds
+from cavalcade.deploy.plan import Plan, reachable, seconds
 from cavalcade.errors import UsageError
 
 
@@ -90,6 +91,7 @@ def test_names_are_what_kubernetes_takes(tmp_path: Path, folder: str, asked: str
     ("options", "cause"),
     [
         ({"keep_alive": "0"}, "keep_alive is 0"),
+        ({"bind": "fd://3"}, "A descriptor"),
         ({"bind": "127.0.0.1:0"}, "Port 0 is another port at every start"),
         ({"bind": "unix:/run/a\nb.sock"}, "A line break"),
     ],
@@ -101,7 +103,7 @@ def test_what_nothing_can_stand_in_front_of_is_refused(tmp_path: Path, options: 
 
 def test_an_address_is_reached_from_the_same_machine() -> None:
     texts = ["0.0.0.0:80", "[::]:80", "[2001:db8::1]:80", "host:1", "unix:/run/a.sock?mode=660"]
-    assert [str(Address.read(text).reachable) for text in texts] == [
+    assert [str(reachable(parse(text))) for text in texts] == [
         "127.0.0.1:80",
         "[::1]:80",
         "[2001:db8::1]:80",
