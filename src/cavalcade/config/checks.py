@@ -13,6 +13,11 @@ from cavalcade.config.addresses import parse
 from cavalcade.config.options import Settings
 
 
+def installed(module: str) -> bool:
+    """Can this module be imported here?"""
+    return importlib.util.find_spec(module) is not None
+
+
 def together(settings: Settings, origins: Mapping[str, str], cwd: Path) -> list[str]:
     """The problems of values that were read well one by one."""
     problems: list[str] = []
@@ -28,7 +33,7 @@ def together(settings: Settings, origins: Mapping[str, str], cwd: Path) -> list[
         complain("pid", f'"{settings.pid}" cannot be written: {parent} is not a directory')
     elif settings.pid and not os.access(parent, os.W_OK):
         complain("pid", f'"{settings.pid}" cannot be written: no permission in {parent}')
-    if settings.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
+    if settings.loop == "uvloop" and not installed("uvloop"):
         complain("loop", "uvloop is not installed here: pip install uvloop, or choose asyncio")
     if settings.root_path and not settings.root_path.startswith("/"):
         complain("root_path", f'"{settings.root_path}" must start with "/": write "/{settings.root_path.strip("/")}"')
