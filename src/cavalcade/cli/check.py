@@ -18,6 +18,7 @@ from cavalcade.cli.settle import settle
 from cavalcade.config.options import Settings
 from cavalcade.errors import BootTimeout
 from cavalcade.net import sockets
+from cavalcade.net.listener import close
 from cavalcade.observe import logs
 from cavalcade.worker.entry import new_event_loop
 from cavalcade.worker.server import Server
@@ -43,14 +44,17 @@ def check(screen: Screen, /, **values: Any) -> None:
         loaded = loader.load(settings)
         for note in loaded.notes:
             screen.note(note)
-        screen.step(f"import: {loaded.name} ({loaded.kind}) in {loaded.import_s:.2f} s")
+        kind = loaded.kind if loaded.interface == "asgi" else f"{loaded.kind.removesuffix(' (WSGI)')}, WSGI"
+        screen.step(f"import: {loaded.name} ({kind}) in {loaded.import_s:.2f} s")
+        if loaded.interface == "wsgi":
+            return  # WSGI has no lifespan
         started = time.perf_counter()
         with asyncio.Runner(loop_factory=lambda: new_event_loop(settings)) as runner:
             runner.run(_live_once(Server(loaded.app, settings=settings), settings))
         screen.step(f"lifespan: started and shut down in {time.perf_counter() - started:.2f} s")
     finally:
         for listener in listeners:
-            sockets.close(listener)
+            close(listener)
 
 
 async def _live_once(server: Server, settings: Settings) -> None:

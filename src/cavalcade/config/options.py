@@ -57,11 +57,14 @@ class Settings:
     app: str = option("", "What to serve: module:attribute.", "app")
     app_dir: str = option(".", "Directory that the app is imported from.", "app", metavar="DIR")
     factory: bool = option(False, "The attribute is a function that makes the app.", "app")
+    interface: Literal["auto", "asgi", "wsgi"] = option("auto", "What the app is called as; auto tells by its signature.", "app")
     lifespan: Literal["auto", "on", "off"] = option("auto", "Run the app's lifespan events.", "app")
     root_path: str = option("", "Path prefix that a proxy in front strips; becomes root_path.", "app", metavar="PATH")
 
     # -- where to listen
-    bind: tuple[str, ...] = option((), "Address to listen on: host:port, [v6]:port or unix:/path. Repeatable.", "listen", short="-b")
+    bind: tuple[str, ...] = option(
+        (), "Address to listen on: host:port, [v6]:port, unix:/path or fd://N (see docs/binds.md). Repeatable.", "listen", short="-b"
+    )
     host: str = option("127.0.0.1", "Host to listen on, where no --bind is given.", "listen")
     port: int = option(
         8000, "Port to listen on, where no --bind is given; 0 takes a free one.", "listen", minimum=0, maximum=65535, env=("PORT",)
@@ -79,6 +82,13 @@ class Settings:
         env=("WEB_CONCURRENCY",),
     )
     loop: Literal["auto", "uvloop", "asyncio"] = option("auto", "Event loop; auto is uvloop where it is installed.", "workers")
+    threads: int = option(
+        1,
+        "Threads of a worker that a WSGI app runs in, beside the event loop; 0 runs it on the loop's own thread.",
+        "workers",
+        minimum=0,
+        maximum=limits.THREADS_MAX,
+    )
     preload: bool = option(
         False, "Import the app once, then fork the workers from it: they share its memory.", "workers", aliases=("preload_app",)
     )
@@ -91,6 +101,9 @@ class Settings:
         "workers",
         metavar="PATH|auto|off",
     )
+
+    # -- protocols
+    http2: bool = option(True, "Speak HTTP/2 with clients that do, where h2 is installed (the extra http2).", "protocols")
 
     # -- timeouts
     keep_alive: Seconds = option(

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cavalcade.apps.stream import Serving
+from cavalcade.apps.wsgi.service import Service
 from cavalcade.board import layout
 from cavalcade.board.row import Row
 from cavalcade.config.options import Settings
@@ -16,6 +17,7 @@ from cavalcade.observe.peers import PeerLog
 from cavalcade.wire.h1_response import Rules
 
 if TYPE_CHECKING:
+    from cavalcade.net.h2 import H2Connection
     from cavalcade.net.link import Link
 
 
@@ -30,10 +32,12 @@ class ConnectionContext:
     def __init__(self, serving: Serving, settings: Settings, rules: Rules, access: AccessLog | None, row: Row) -> None:
         self.serving = serving
         self.loop = serving.loop
+        self.wsgi: Service | None = None  # there when the app is a WSGI app
         self.rules = rules
         self.access = access
         self.peer_log = PeerLog()
         self.overload_log = PeerLog()  # a flood of one kind must not hide the other
+        self.http2: type[H2Connection] | None = None  # speaks it, where that is wanted and the library installed
         self.limit = settings.limit_concurrency  # requests in flight; 0 for no limit
         self.connections: set[Link] = set()
         self.row = row
