@@ -21,6 +21,7 @@ PIPELINED_PER_TURN = 16  # requests of one connection that are begun before othe
 PIPELINE_BUFFER_BYTES = 64 * KIB  # bytes of later requests held behind a running one before the socket is paused
 WRITE_HIGH_BYTES = 64 * KIB  # response bytes not yet taken by the kernel before `send` waits
 JOIN_BYTES = 64 * KIB  # head and body up to this are joined into one write; beyond it the copy costs more
+TLS_UNASKED_BYTES = 256 * KIB  # what TLS itself sends in the life of a connection, such as new keys: beyond it, closed
 UNREAD_BODY_BYTES = 256 * KIB  # body bytes that are read and thrown away to keep a connection; beyond it: closed
 LINGER_S = 2.0  # after our last byte, how long the peer's bytes are read so that it sees the answer, not a reset
 
@@ -64,6 +65,9 @@ MEMORY_SAMPLES = 5  # so many in a row over max_memory, and it asks to be replac
 BOOT_STACK_S = 0.5  # so long before boot_timeout a worker that still boots is asked where it is
 KILL_AFTER_S = 2.0  # beyond the graceful timeout, before a worker that will not go is killed
 BOOT_STOP_S = 1.0  # a worker that is not ready yet has nothing to finish; after this it is killed
+CERTIFICATE_LOOK_S = 1.0  # how often the certificate files are looked at
+CERTIFICATE_RETRY_S = 5.0  # a worker that could not read what the supervisor could tries again after this
+CERTIFICATE_WARN_S = 86400.0  # how often it is said that a certificate expires
 SIGNAL_ECHO_S = 0.2  # the same signal again within this is one wish: a shell or a wrapper passed Ctrl-C on as well
 WATCHDOG_SILENCE_S = 1.0  # a service manager's watchdog is fed while some worker's loop turned within this
 BACKLOG = 2048

@@ -8,12 +8,13 @@ import importlib.util
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cavalcade.config.options import Settings
 
 _HOST = re.compile(r"[A-Za-z0-9_.-]+")
+_SERVER_NAME = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")  # RFC 6066 section 3: a name, never an address
 
 
 def join(host: str, port: int) -> str:
@@ -83,6 +84,55 @@ def host_name(text: str) -> str:
     return bare
 
 
+def certificate_for(text: str) -> str:
+    """One `ssl_sni`, HOST=CERT or HOST=CERT:KEY, in its canonical form. Raises `ValueError`."""
+    host, equals, files = text.partition("=")
+    host = host.strip().lower().rstrip(".")
+    certfile, _, keyfile = (part.strip() for part in files.partition(":"))
+    if not equals or not certfile or not _SERVER_NAME.fullmatch(host):
+        raise ValueError(f'"{text}": write HOST=CERTFILE:KEYFILE, with a host name or *.domain before the "="')
+    return f"{host}={certfile}:{keyfile}" if keyfile else f"{host}={certfile}"
+
+
+def split_certificate(text: str) -> tuple[str, str, str]:
+    """Host, certificate file and key file ("" where it is the same file) of a canonical `ssl_sni`."""
+    host, _, files = text.partition("=")
+    certfile, _, keyfile = files.partition(":")
+    return host, certfile, keyfile
+
+
+_OF_TLS = (
+    "ssl_keyfile",
+    "ssl_keyfile_password",
+    "ssl_sni",
+    "ssl_cert_reqs",
+    "ssl_ca_certs",
+    "ssl_crl",
+    "ssl_minimum_version",
+    "ssl_ciphers",
+)
+
+
+def _check_tls(settings: Settings, complain: Callable[[str, str], None]) -> None:
+    """An option of TLS that would do nothing is a server that is less safe than somebody believes."""
+    defaults = Settings()
+    if not settings.ssl_certfile:
+        for name in _OF_TLS:
+            if getattr(settings, name) != getattr(defaults, name):
+                complain(name, "does nothing without ssl_certfile: HTTPS needs a certificate")
+        return
+    if settings.ssl_cert_reqs != "none" and not settings.ssl_ca_certs:
+        complain("ssl_cert_reqs", "needs ssl_ca_certs: the authorities whose client certificates are good")
+    elif settings.ssl_cert_reqs == "none" and settings.ssl_ca_certs:
+        hint = "to send a chain, put it behind the certificate in ssl_certfile"
+        complain("ssl_ca_certs", f"is for client certificates: set ssl_cert_reqs to optional or required ({hint})")
+    if settings.ssl_crl and not settings.ssl_ca_certs:
+        complain("ssl_crl", "needs ssl_ca_certs: it is about client certificates")
+    hosts = [split_certificate(text)[0] for text in settings.ssl_sni]
+    for host in sorted({host for host in hosts if hosts.count(host) > 1}):
+        complain("ssl_sni", f"{host} is given twice")
+
+
 def together(settings: Settings, origins: Mapping[str, str], cwd: Path) -> list[str]:
     """The problems of values that were read well one by one."""
     problems: list[str] = []
@@ -104,6 +154,7 @@ def together(settings: Settings, origins: Mapping[str, str], cwd: Path) -> list[
         complain("root_path", f'"{settings.root_path}" must start with "/": write "/{settings.root_path.strip("/")}"')
     if settings.limit_request_line > settings.limit_request_head:
         complain("limit_request_line", "is more than limit_request_head, which counts the whole head")
+    _check_tls(settings, complain)
     doubles = {bind for bind in settings.bind if settings.bind.count(bind) > 1 and not bind.endswith(":0")}
     for bind in sorted(doubles):
         complain("bind", f"{bind} is given twice")

@@ -102,6 +102,8 @@ def _normal(option: Option, value: Any) -> Any:
     """The canonical form of values that have several."""
     if option.name == "bind":
         return tuple(checks.address(item) for item in value)
+    if option.name == "ssl_sni":
+        return tuple(checks.certificate_for(item) for item in value)
     if option.name == "host":
         return checks.host_name(value)
     if option.name == "root_path":

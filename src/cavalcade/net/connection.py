@@ -35,10 +35,19 @@ perf_counter = time.perf_counter
 class Connection(Link):
     """Speaks HTTP/1.1 and HTTP/1.0."""
 
-    def __init__(self, context: ConnectionContext, scheme: str, client: Address | None, server: Address | None, opened_at: float) -> None:
+    def __init__(
+        self,
+        context: ConnectionContext,
+        scheme: str,
+        client: Address | None,
+        server: Address | None,
+        opened_at: float,
+        tls: dict[str, Any] | None = None,
+    ) -> None:
+        """`tls` is what the app is told of the TLS that the connection is over."""
         Link.__init__(self, context, scheme, client, server, opened_at)
         self.engine = H1(self, context.rules)
-        self.template = asgi_scope.template(context.serving, scheme, client, server)
+        self.template = asgi_scope.template(context.serving, scheme, client, server, tls)
         self.moved_in = False  # it came from a sibling
         self.exchange: Call | None = None
         self.lingering = False
@@ -195,8 +204,8 @@ class Connection(Link):
         already be somebody else's: both loops mark a transport as closing before they close its descriptor.
         """
         transport = self.transport
-        if transport.is_closing() or transport.get_write_buffer_size():
-            transport.write(data)
+        if self.secure or transport.is_closing() or transport.get_write_buffer_size():
+            transport.write(data)  # under TLS it does the same with what it makes of them
             return
         try:
             sent = os.write(self.fd, data)

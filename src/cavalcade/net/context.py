@@ -34,6 +34,7 @@ class ConnectionContext:
         self.access = access
         self.peer_log = PeerLog()
         self.overload_log = PeerLog()  # a flood of one kind must not hide the other
+        self.tls_log = PeerLog()
         self.limit = settings.limit_concurrency  # requests in flight; 0 for no limit
         self.connections: set[Link] = set()
         self.row = row

@@ -112,6 +112,12 @@ def adopt(fd: int) -> Listener:
     return Listener(sock, f"http://{_shown(_reachable(host))}:{port}", f"{_shown(host)}:{port}")
 
 
+def with_scheme(listener: Listener, scheme: str) -> Listener:
+    """The same listener, with the URL of what is spoken there: `http` or `https`."""
+    _, colon, rest = listener.url.partition("://")
+    return dataclasses.replace(listener, url=f"{scheme}{colon}{rest}") if colon else listener
+
+
 def close(listener: Listener) -> None:
     """Close a listener for good and remove its socket file, unless another server has put its own there since."""
     listener.sock.close()

@@ -30,6 +30,8 @@ from cavalcade.net.context import ConnectionContext
 from cavalcade.net.gate import Gate
 from cavalcade.net.handover import HandOver
 from cavalcade.net.sweep import Sweep
+from cavalcade.net.tls import Tls
+from cavalcade.net.tls_watch import TlsWatch
 from cavalcade.observe.access import AccessLog
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.types import ASGIApp
@@ -54,6 +56,7 @@ class Place:
     take: socket.socket | None = None
     retire: Callable[[str], None] = log.info  # called once with the reason when this worker should be replaced
     draining: Callable[[], None] = lambda: None  # called once when nothing more is accepted
+    tls: Tls | None = None
     stalled: Callable[[channel.Stalled], None] | None = None  # called whenever the loop was blocked for longer than stall_warn
     box: BlackBox | None = None
 
@@ -63,7 +66,7 @@ class Server:
 
     `app` is an ASGI app, or "module:attribute" to import. Options are those of the command line, by their Python names; files and
     environment variables are not read. Raises `ConfigError` for bad options; `start()`, and entering the context manager, raise
-    `BindError`, `AppLoadError` or `LifespanFailed`.
+    `TlsError`, `BindError`, `AppLoadError` or `LifespanFailed`.
     """
 
     def __init__(self, app: ASGIApp | str, *, settings: Settings | None = None, **options: object) -> None:
@@ -82,6 +85,7 @@ class Server:
         self._sweep: Sweep | None = None
         self._heartbeat: Heartbeat | None = None
         self._recycle: Recycle | None = None
+        self._tls_watch: TlsWatch | None = None
         self._hurry = asyncio.Event()
         self._stopped = False
 
@@ -91,7 +95,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it listens, as a client would write it: `http://127.0.0.1:43210`. Only after `start()`."""
+        """Where it listens, as a client would write it: `http://127.0.0.1:43210`, or `https://`. Only after `start()`."""
         return self.urls[0]
 
     @property
@@ -101,14 +105,21 @@ class Server:
 
     async def start(self) -> None:
         """Bind, import, run lifespan startup, accept. Raises `StartupError`, with nothing left behind."""
-        # Before any user code runs: a port in use is known at once, and not after a long import.
-        self._listeners = sockets.bind_all(self.settings.bind, self.settings.backlog)
+        # Before any user code runs: a bad certificate and a port in use are known at once, and not after a long import.
+        tls = Tls(self.settings) if self.settings.ssl_certfile else None
+        scheme = "http" if tls is None else "https"
+        bound = sockets.bind_all(self.settings.bind, self.settings.backlog)
+        self._listeners = [sockets.with_scheme(listener, scheme) for listener in bound]
+        self._place.tls = tls
         self._place.socks = [listener.sock for listener in self._listeners]
         try:
             await self.boot()
         except BaseException:
             self._close_listeners()
             raise
+        if tls is not None:
+            self._tls_watch = TlsWatch(tls, asyncio.get_running_loop())
+            self._tls_watch.start()
         self.open()
 
     async def boot(self) -> None:
@@ -132,7 +143,7 @@ class Server:
         access = AccessLog(settings) if settings.access_log else None
         place = self._place
         self._context = ConnectionContext(serving, settings, rules, access, place.row)
-        self._gate = Gate(self._context, place.socks, siblings=place.siblings, queue=place.take)
+        self._gate = Gate(self._context, place.socks, siblings=place.siblings, queue=place.take, tls=place.tls)
         self._sweep = Sweep(self._context, date_header=settings.date_header)
         self._recycle = Recycle(settings, serving.totals, time.monotonic())
         witness = Witness(serving, settings.stall_warn, place.box, place.stalled) if place.stalled is not None else None
@@ -176,6 +187,8 @@ class Server:
             self._context.handover = None if last else self._maybe_handover(heirs)
             left = await drain.finish_requests(self._context, grace - reserved, self._hurry)
         self._close_listeners()
+        if self._tls_watch is not None:
+            self._tls_watch.stop()
         if self._lifespan is not None:
             await self._lifespan.shutdown(max(reserved, drain.SHUTDOWN_LEAST_S))
         if self._sweep is not None and self._heartbeat is not None and self._context is not None:
@@ -188,6 +201,8 @@ class Server:
     def _maybe_handover(self, heirs: bool) -> HandOver | None:
         """The way to those who take connections, if there are any: siblings, or the `heirs`, who are on no board of ours."""
         place = self._place
+        if place.tls is not None:
+            return None  # the keys of a session stay in this process
         if heirs and place.give is not None:
             return HandOver(asyncio.get_running_loop(), place.give, None)
         if place.siblings is None or place.give is None or not place.siblings.ready():
