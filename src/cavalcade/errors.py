@@ -95,9 +95,10 @@ class AppProtocolError(CavalcadeError):
 
 
 class PeerError(CavalcadeError):
-    """The client broke a rule. `status` is what it is answered with before the connection closes."""
+    """The client broke a rule. `status` is what it is answered with before the connection closes, with these `fields`."""
 
     status = 400
+    fields: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class HeadTooLarge(PeerError):
@@ -140,3 +141,17 @@ class VersionNotSupported(PeerError):
     """A protocol version that this listener does not speak (RFC 9110 section 15.6.6)."""
 
     status = 505
+
+
+class NotGet(PeerError):
+    """A WebSocket handshake that is no GET (RFC 6455 section 4.1, RFC 9110 section 15.5.6)."""
+
+    status = 405
+    fields = ((b"allow", b"GET"),)
+
+
+class UpgradeRequired(PeerError):
+    """A WebSocket handshake for a version that does not exist (RFC 6455 section 4.2.2, RFC 9110 section 15.5.22)."""
+
+    status = 426
+    fields = ((b"upgrade", b"websocket"), (b"sec-websocket-version", b"13"))

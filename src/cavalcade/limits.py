@@ -25,6 +25,17 @@ TLS_UNASKED_BYTES = 256 * KIB  # what TLS itself sends in the life of a connecti
 UNREAD_BODY_BYTES = 256 * KIB  # body bytes that are read and thrown away to keep a connection; beyond it: closed
 LINGER_S = 2.0  # after our last byte, how long the peer's bytes are read so that it sees the answer, not a reset
 
+# -- WebSocket ---------------------------------------------------------------------------------------------------------
+WS_MESSAGE_BYTES = 16 * MIB  # uvicorn, hypercorn and gunicorn have the same; over it, inflated: close code 1009
+WS_QUEUE = 32  # messages read ahead for an app before the socket is paused ...
+WS_QUEUE_BYTES = 256 * KIB  # ... or so many bytes of them: one compressed read can hold many large ones
+WS_WHOLE_FRAME_BYTES = 16 * KIB  # an unusual frame up to this is collected here; a longer one goes to the library in pieces
+WS_DEFLATE_MIN_BYTES = 256  # a shorter message is sent as it is: without a history it hardly gets smaller
+WS_PING_INTERVAL_S = 20.0  # without a byte from the client: below the 30 to 60 s after which proxies forget a connection
+WS_PING_TIMEOUT_S = 20.0
+WS_ACCEPT_TIMEOUT_S = 30.0  # a client would wait for ever
+WS_CLOSE_TIMEOUT_S = 5.0  # for the client's answer to our Close
+
 # -- deadlines, in seconds ---------------------------------------------------------------------------------------------
 HEAD_TIMEOUT_S = 10.0  # from the first byte (or from accept) to the whole head
 KEEP_ALIVE_S = 75.0  # above the 60 s of common load balancers, so that they close first
@@ -45,6 +56,7 @@ STALL_WARN_S = 0.25  # a loop that was blocked for longer is reported: a request
 STALL_KILL_S = 30.0  # a loop that is blocked for so long serves nobody any more: gunicorn's timeout
 STALL_LOOK_S = 0.05  # how often the supervisor looks at the heartbeats
 STALL_OWN_S = 0.15  # the supervisor itself turned so much too late: the machine stands still, or is short of CPUs
+POOL_OVER_S = 2.0  # a thread pool that had no thread for a newcomer has enough again when everybody has got one at once for this long
 STEP_BACK_S = 0.001  # a worker steps back from accepting this long (uvloop makes 0 of less) for each connection above the least ...
 STEP_BACK_MAX_S = 0.004  # ... at most this long ...
 STEP_BACK_TIMES = 8  # ... and at most so often in a row

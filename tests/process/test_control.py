@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import stat
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -450,3 +453,56 @@ def test_a_supervisor_that_dies_with_a_wish_open_is_told_from_a_refusal(project:
         project.touch("gate")
         wait_gone(family)
         server.wait_exit(-signal.SIGKILL)
+
+
+# -- whose server, and which -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def as_user(uid: int) -> Iterator[None]:
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else for a moment")
+def test_another_user_is_refused_even_where_the_socket_file_lets_everybody_in(project: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    nobody = 65534
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "c.sock"
+        Path(folder).chmod(0o755)
+        with project.server("--control", str(path)) as server:
+            path.chmod(0o666)
+            for words in (["status"], ["stop"]):
+                with as_user(nobody):
+                    assert main([*words, "--control", str(path)]) == 1
+                error = capsys.readouterr().err
+                assert f"This server takes orders from user 0 and from root, not from user {nobody}." in error
+                assert "-> Ask as user 0, with sudo -u for example" in error
+            with as_user(nobody), socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(WAIT_S)
+                client.connect(str(path))
+                client.sendall(b"POST /stop HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                answer = b"".join(iter(lambda: client.recv(65536), b""))
+            assert answer.startswith(b"HTTP/1.1 403 ")
+            assert get(server) == "v1"
+            assert main(["status", "--control", str(path)]) == 0
+
+
+def test_a_command_finds_the_server_that_the_projects_configuration_names(
+    project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.chdir(project.folder)
+    name = f"shop{os.getpid()}"
+    (project.folder / "pyproject.toml").write_text(f'[tool.cavalcade]\nname = "{name}"\n')
+    with project.server(workers=1), project.server("--name", f"other{os.getpid()}", workers=1):
+        assert main(["status"]) == 0
+        assert capsys.readouterr().out.startswith(f"{name} (main:app): serving")
+        (project.folder / "pyproject.toml").write_text('[tool.cavalcade]\nname = "nobody"\n')
+        assert main(["status"]) == 1
+        assert "No running server has name nobody (name in pyproject.toml:2)." in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from cavalcade.testing.clients import WAIT_S
+from cavalcade.testing.clients import WAIT_S, get
+
+REFUSE = Path(__file__).parent / "refuse.py"
 
 
 def test_a_board_that_cannot_be_made_is_an_error_with_its_reason_and_no_traceback(project: Any) -> None:
@@ -20,6 +23,34 @@ def test_a_board_that_cannot_be_made_is_an_error_with_its_reason_and_no_tracebac
     server.argv = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *server.argv]  # no file may have any byte, not even one of memory
     with server:
         server.wait_line("The board, .* of shared memory, cannot be made: .*File too large", WAIT_S)
+        server.wait_exit(3)
+        assert not [line for line in server.lines if "Traceback" in line]
+
+
+@pytest.mark.parametrize("reason", ["ENOSYS", "EPERM"])
+def test_without_memfd_a_server_has_all_it_has_with_it(project: Any, reason: str) -> None:
+    """The board and the black boxes are unlinked files then: a blocked loop and a death are explained as ever."""
+    project.deploy(prologue="def block():\n    time.sleep(0.6)", startup="asyncio.get_running_loop().call_later(0.5, block)")
+    server = project.server(workers=1)
+    server.argv = [sys.executable, str(REFUSE), "memfd_create", reason, *server.argv]
+    with server:
+        server.wait_line(r"worker 1 \(pid \d+\) was blocked for \d+ ms in main\.py:\d+ block\(\)", WAIT_S)
+        for _ in range(3):
+            assert get(server) == "v1"
+        files = [os.readlink(link) for link in Path(f"/proc/{server.worker_pids[0]}/fd").iterdir()]
+        assert [path for path in files if path.endswith("(deleted)")]
+        assert not [path for path in files if "memfd" in path]
+        os.kill(server.worker_pids[0], signal.SIGKILL)
+        server.wait_line(r"worker 1 .* was killed by SIGKILL, not by us", WAIT_S)
+
+
+def test_without_memfd_and_without_room_for_a_file_the_error_says_both(project: Any) -> None:
+    server = project.server(ready=False)
+    refused = [sys.executable, str(REFUSE), "memfd_create", "EPERM"]
+    server.argv = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *refused, *server.argv]
+    with server:
+        server.wait_line("The board, .* of shared memory, cannot be made: No usable temporary directory found in", WAIT_S)
+        server.wait_line(r"  -> It needs memfd_create\(\), or room for a file in a directory that can be written: set TMPDIR", WAIT_S)
         server.wait_exit(3)
         assert not [line for line in server.lines if "Traceback" in line]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -181,13 +183,54 @@ def wait_no_successor(server: LiveServer) -> None:
     assert not left
 
 
-def test_an_error_before_the_app_is_even_looked_at_is_told_and_survived(project: Any) -> None:
+def test_an_error_before_the_app_is_even_looked_at_is_told_with_its_cause_and_survived(project: Any) -> None:
     with project.server() as server:
         (project.folder / "cavalcade.toml").write_text("nonsense = 1\n")
         server.signal(signal.SIGUSR2)
-        server.wait_line("Upgrade refused: the new server exited with status 2 before it was ready", WAIT_S)
-        assert [line for line in server.lines if "nonsense" in line]
+        server.wait_line(r'error    Upgrade refused: cavalcade\.toml:1: unknown option "nonsense"$', WAIT_S)
+        server.wait_line("the new server is removed, this one serves on", WAIT_S)
+        wait_no_successor(server)
         assert get(server) == "v1"
+        assert not [line for line in server.lines if "exited with status" in line]
+        (project.folder / "cavalcade.toml").unlink()
+        stop(upgrade(server))
+
+
+def test_totals_go_on_from_where_the_old_server_was_and_count_what_it_still_finishes(project: Any, tmp_path: Path) -> None:
+    control = tmp_path / "control.sock"
+    with project.server("--control", str(control)) as server:
+        for _ in range(7):
+            get(server)
+        slow = Slow(server)  # the eighth
+        before = wait_totals(control, 7)
+        project.deploy("v2")
+        server.signal(signal.SIGUSR2)
+        pid = int(server.wait_line(UPGRADED, WAIT_S)[1])
+        server.wait_line(r"upgrade: took over from pid \d+", WAIT_S)
+        during = wait_totals(control, 7)
+        assert during["requests"] == 7
+        assert during["bytes_sent"] >= before["bytes_sent"]
+        assert get(server) == "v2"  # the ninth
+        project.touch("finish")
+        assert slow.rest() == b"finished"
+        assert server.process.wait(WAIT_S) == 0
+        after = wait_totals(control, 9)
+        assert (after["requests"], after["status_2xx"]) == (9, 9)
+        stop(pid)
+
+
+def wait_totals(control: Path, requests: int) -> dict[str, int]:
+    """What the server counts, when it has counted so many."""
+    totals: dict[str, int] = {}
+    until = time.monotonic() + WAIT_S
+    while totals.get("requests", 0) < requests and time.monotonic() < until:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(WAIT_S)
+            client.connect(str(control))
+            client.sendall(b"GET /status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+            totals = json.loads(answer.partition(b"\r\n\r\n")[2])["totals"]
+    return totals
 
 
 def test_a_new_server_in_which_the_second_worker_fails_gives_back_what_it_has_accepted(project: Any) -> None:

@@ -8,6 +8,7 @@ import contextvars
 from typing import Any, Protocol
 
 from cavalcade.types import ASGIApp
+from cavalcade.wire.ws import WebSocketRules
 
 
 class Stream(Protocol):
@@ -27,11 +28,48 @@ class Stream(Protocol):
     def want_body(self) -> None:
         """The app asks for the body: send 100 Continue if the client waits for it, and read on."""
 
+    def switch(self, headers: list[tuple[bytes, bytes]]) -> Pipe:
+        """Agree to change the protocol, with these fields in the answer. Raises `AppProtocolError` with nothing sent."""
+
     def cut(self) -> None:
         """End the response where it is; the client can tell that it is not complete."""
 
     def fail(self, status: int, text: str) -> bool:
         """Answer with a response of our own if nothing has been sent, else reset so that the client can tell. True if answered."""
+
+
+class Pipe(Protocol):
+    """Both directions of a stream whose protocol was switched: what is left of a `Stream` when it carries a WebSocket.
+
+    It gives `WebSocketExchange.feed_data()` what comes in, from `start_reading()` on, and calls `disconnect()` when the client is gone.
+    """
+
+    write_paused: bool  # the client takes less than is sent: wait with `wait_writable()`
+
+    def start_reading(self) -> None:
+        """Feed what is there already, and what comes; not from inside of this call."""
+
+    def write(self, data: bytes) -> None:
+        """Send; harmless when the client is gone."""
+
+    def wait_writable(self) -> asyncio.Future[None]:
+        """Done when the client has taken enough, or is gone."""
+
+    def pause_reading(self) -> None:
+        """Feed no more for now: the client must not be able to send on."""
+
+    def resume_reading(self) -> None:
+        """Feed again."""
+
+    def close(self, unread: bool) -> None:
+        """Close after what was written has gone out. `unread` says that the client may still be sending: it must see our last bytes all
+        the same."""
+
+    def abort(self) -> None:
+        """Close now."""
+
+    def complain(self, why: str) -> None:
+        """Say in the log, but not too often, why this client's connection is closed."""
 
 
 class Call(Protocol):
@@ -66,6 +104,19 @@ class Call(Protocol):
         """The request as the log shows it, safe to print."""
 
 
+class WebSocketCall(Call, Protocol):
+    """One WebSocket in the hands of an app: what the sweep and the drain tell it."""
+
+    def feed_data(self, data: bytes) -> None:
+        """What the client has sent since the protocol was switched."""
+
+    def on_sweep(self) -> None:
+        """Called about twice a second, for pings and deadlines."""
+
+    def drain(self) -> None:
+        """The worker leaves: close as soon as the app has answered what it was given."""
+
+
 class Totals:
     """What one worker has done, as plain attributes: the heartbeat copies them to the board."""
 
@@ -87,8 +138,11 @@ class Serving:
         # Each request starts from the context that lifespan startup left, never from that of the request before it.
         self.context = context
         self.state: dict[str, Any] | None = None  # lifespan state; None when the app has no lifespan
-        self.running: set[Call] = set()  # those whose app has not returned
+        self.running: dict[Call, None] = {}  # those whose app has not returned; oldest first, which a set would not know
         self.totals = Totals()
         self.draining = asyncio.Event()  # set when the worker begins to leave; apps see it as an ASGI extension
+        self.websockets: set[WebSocketCall] = set()  # those whose connection is not over
+        self.websocket_rules: WebSocketRules | None = None  # None: requests for one are treated as plain ones
+        self.leave_code = 1012  # what WebSockets are closed with when this worker leaves
         self.root_path = ""
         self.raw_root_path = b""

@@ -19,6 +19,10 @@ GENERATION: Final = 4  # of the code
 STARTED_NS: Final = 5  # time.monotonic_ns() when the process was forked
 CONNECTIONS: Final = 6  # open now, idle ones included
 IN_FLIGHT: Final = 7  # requests being answered now
+# Threads that the app's sync code runs in, all pools together that the worker knows of (worker/threads.py)
+THREADS_BUSY: Final = 16
+THREADS_TOTAL: Final = 17
+THREADS_WAITING: Final = 18  # calls that wait for a thread to become free
 
 # -- what it has done: counters, which only grow and outlive the worker (`Board.fold`) -----------------------------------
 REQUESTS: Final = 8
@@ -42,7 +46,7 @@ COUNTERS: Final[dict[str, int]] = {
 }
 
 WORD_BYTES: Final = 8
-ROW_WORDS: Final = 16  # two cache lines of 64 bytes: no two workers ever write to the same line
+ROW_WORDS: Final = 24  # three cache lines of 64 bytes: no two workers ever write to the same line
 ROW_BYTES: Final = ROW_WORDS * WORD_BYTES
 
 

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
+from collections.abc import Mapping
 
-from cavalcade.board import layout
+from cavalcade.board import layout, memory
 from cavalcade.board.row import Row
-
-
-def _new_file() -> int:
-    """A descriptor of memory with no name in any file system, so that nothing is left behind however we die."""
-    if hasattr(os, "memfd_create"):
-        try:
-            return os.memfd_create("cavalcade-board", os.MFD_CLOEXEC)
-        except OSError:  # seccomp profiles and old kernels refuse it; an unlinked file is as good
-            pass
-    with tempfile.TemporaryFile(prefix="cavalcade-board-") as file:
-        return os.dup(file.fileno())
 
 
 class Board:
@@ -32,13 +21,12 @@ class Board:
         self._words = memoryview(self._map).cast("Q")
         self._rows = [Row(self._words[n * layout.ROW_WORDS : (n + 1) * layout.ROW_WORDS]) for n in range(slots + 1)]
         self._base = self._rows[slots]
+        self._inherited: dict[str, int] = {}
 
     @classmethod
     def create(cls, slots: int) -> Board:
         """A new board, all zero. Its descriptor is not inherited unless it is passed on. Raises `OSError` where there is no room."""
-        fd = _new_file()
-        os.ftruncate(fd, (slots + 1) * layout.ROW_BYTES)
-        return cls(fd, slots)
+        return cls(memory.new_file("cavalcade-board", (slots + 1) * layout.ROW_BYTES), slots)
 
     @classmethod
     def from_fd(cls, fd: int, slots: int) -> Board:
@@ -69,6 +57,16 @@ class Board:
         for word in layout.COUNTERS.values():
             self._base.add(word, row.get(word))
         row.clear()
+
+    def inherit(self, totals: Mapping[str, int]) -> None:
+        """Count what the server before this one has counted too: all of it, each time that it is told. Only the supervisor does this.
+
+        Counters that only the other version has are left out; none ever goes down.
+        """
+        for name, word in layout.COUNTERS.items():
+            before = self._inherited.get(name, 0)
+            self._inherited[name] = max(before, totals.get(name, 0))
+            self._base.add(word, self._inherited[name] - before)
 
     def close(self) -> None:
         """Unmap it and close the descriptor; rows handed out are unusable after this."""

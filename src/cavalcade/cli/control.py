@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +14,8 @@ import msgspec
 import psutil
 
 from cavalcade.cli.instances import Choice, Instance, find
+from cavalcade.config.sources import resolve
+from cavalcade.errors import ConfigError
 from cavalcade.supervisor.spans import span
 from cavalcade.supervisor.status import Status
 
@@ -23,8 +26,14 @@ _EXITS = "Exit codes: 0 done; 1 no server to be reached, or it stops; 2 it makes
 def _takes_choice(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that say which server is meant."""
     for option in (
-        click.option("--control", metavar="PATH", envvar="CAVALCADE_CONTROL", default="", help="The control socket of the server."),
-        click.option("-n", "--name", metavar="NAME", default="", help="The server's --name, or its app."),
+        click.option(
+            "--control",
+            metavar="PATH",
+            envvar="CAVALCADE_CONTROL",
+            default="",
+            help="The server's control socket; else the configured one.",
+        ),
+        click.option("-n", "--name", metavar="NAME", default="", help="The server's --name, or its app; else the configured name."),
         click.option("-p", "--pid", metavar="PID", type=click.IntRange(min=1), help="The process id of the server's supervisor."),
     ):
         command = option(command)
@@ -32,7 +41,25 @@ def _takes_choice(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _find(control: str, name: str, pid: int | None) -> Instance:
+    """The server that the command line means, else the one that the project's configuration names."""
+    if control in ("", "auto", "off") and not name and not pid:
+        return find(_configured(), os.environ)
     return find(Choice("" if control in ("auto", "off") else control, pid or 0, name), os.environ)
+
+
+def _configured() -> Choice:
+    """The `control` and `name` that a server started here would have. A configuration that is broken by now must not keep anybody from
+    stopping the server that was started with it."""
+    try:
+        resolved = resolve({}, cwd=Path.cwd(), environ=os.environ)
+    except ConfigError as error:
+        screen = click.get_current_context().obj
+        screen.note(f"the configuration here is not used to find the server: {error.problems[0]}")
+        return Choice()
+    settings, origins = resolved.settings, resolved.origins
+    if settings.control not in ("auto", "off"):
+        return Choice(control=settings.control, origin=f"control in {origins['control']}")
+    return Choice(name=settings.name, origin=f"name in {origins['name']}") if settings.name else Choice()
 
 
 def _command(name: str, short_help: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:

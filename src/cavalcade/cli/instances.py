@@ -36,11 +36,17 @@ class _Connection(http.client.HTTPConnection):
 
 @dataclass(frozen=True)
 class Choice:
-    """Which server is meant, as far as it was said. `control` is a path, or "" to look for it."""
+    """Which server is meant, as far as it was said. `control` is a path, or "" to look for it; `origin` is where it was said, where it
+    was not on the command line."""
 
     control: str = ""
     pid: int = 0
     name: str = ""
+    origin: str = ""
+
+    @property
+    def said(self) -> str:
+        return f" ({self.origin})" if self.origin else ""
 
 
 @dataclass(frozen=True)
@@ -69,14 +75,14 @@ class Instance:
             raise ControlError(f"{self.label}: it did not answer: {_reason(error)}.", fix="Look at its log") from error
         if status in (200, 202):
             return reply
-        kind = {409: ChangeRefused, 503: ControlError}.get(status, UsageError)
+        kind = {403: ControlError, 409: ChangeRefused, 503: ControlError}.get(status, UsageError)
         raise kind(reply.text, fix=reply.fix, trace=reply.trace)
 
 
 def find(choice: Choice, environ: Mapping[str, str]) -> Instance:
     """The one server that is meant. Raises `ControlError` where there is none, `UsageError` where there are several."""
     if choice.control:
-        return _at(Path(choice.control))
+        return _at(Path(choice.control), choice.said)
     running = _running(environ)
     fits = [each for each in running if choice.pid in (0, each.status.pid) and choice.name in ("", each.status.name, each.status.app)]
     if len(fits) == 1:
@@ -85,7 +91,7 @@ def find(choice: Choice, environ: Mapping[str, str]) -> Instance:
         fix = "Say --pid PID, --name NAME or --control PATH"
         raise UsageError(f"{len(fits)} servers are running; which one is meant?", fix=fix, trace=_list(fits))
     if running:
-        raise ControlError(f"No running server has {_wanted(choice)}.", trace=_list(running))
+        raise ControlError(f"No running server has {_wanted(choice)}{choice.said}.", trace=_list(running))
     places = ", ".join(str(directory) for directory in runtime_dir.candidates(environ))
     fix = f"Only servers of this user ({os.getuid()}) are found, in {places}. For one started with --control PATH say the same here"
     raise ControlError("No running server was found.", fix=fix)
@@ -104,24 +110,27 @@ def _running(environ: Mapping[str, str]) -> list[Instance]:
     for path in runtime_dir.sockets(environ):
         try:
             found.append(_get_status(path))
-        except (OSError, http.client.HTTPException, msgspec.DecodeError):
-            continue  # it is gone, or going
+        except (OSError, ControlError, http.client.HTTPException, msgspec.DecodeError):
+            continue  # it is gone, or going, or not ours
     return found
 
 
-def _at(path: Path) -> Instance:
+def _at(path: Path, said: str) -> Instance:
     try:
         return _get_status(path)
     except FileNotFoundError:
-        raise ControlError(f"There is no control socket {path}.", fix="Was the server started with this --control?") from None
+        raise ControlError(f"There is no control socket {path}{said}.", fix="Was the server started with this --control?") from None
     except ConnectionRefusedError:
-        raise ControlError(f"Nobody listens on {path}.", fix="The server that made it is gone: start it again") from None
+        raise ControlError(f"Nobody listens on {path}{said}.", fix="The server that made it is gone: start it again") from None
     except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
-        raise ControlError(f"{path} does not answer as a control socket: {_reason(error)}.") from error
+        raise ControlError(f"{path}{said} does not answer as a control socket: {_reason(error)}.") from error
 
 
 def _get_status(path: Path) -> Instance:
     status, body = _ask(path, "GET", "/status", ANSWER_S)
+    if status == 403:
+        refused = msgspec.json.decode(body, type=Reply)
+        raise ControlError(f"{path}: {refused.text}", fix=refused.fix)
     if status != 200:
         raise http.client.HTTPException(f"status {status}")
     return Instance(path, msgspec.json.decode(body, type=Status), body)

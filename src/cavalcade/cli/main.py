@@ -19,6 +19,7 @@ from cavalcade.cli.parameters import write_epilog, write_options
 from cavalcade.cli.report import Screen
 from cavalcade.cli.serve import serve
 from cavalcade.errors import CavalcadeError, UsageError
+from cavalcade.supervisor import upgrade
 
 _OWN_OPTIONS = frozenset({"--help", "-h", "--version", "-V"})
 
@@ -85,14 +86,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except CavalcadeError as error:
         screen.error(error)
+        upgrade.tell_predecessor(os.environ, error.cause, error.fix, error.trace)
         return error.exit_code
     except click.ClickException as error:
-        screen.error(UsageError(error.format_message(), fix=_usage_fix(words)))
+        usage = UsageError(error.format_message(), fix=_usage_fix(words))
+        screen.error(usage)
+        upgrade.tell_predecessor(os.environ, usage.cause, usage.fix)
         return UsageError.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 1
     except Exception as error:  # noqa: BLE001  the last border: a bug of ours gets its own words and exit code
         screen.unexpected(error)
+        upgrade.tell_predecessor(os.environ, f"{type(error).__name__}: {error}")
         return 1
 
 

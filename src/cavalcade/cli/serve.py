@@ -29,6 +29,7 @@ from cavalcade.config.sources import Resolved, resolve
 from cavalcade.errors import CavalcadeError, ConfigError, UsageError
 from cavalcade.observe import logs
 from cavalcade.supervisor import loop as supervisor
+from cavalcade.supervisor import upgrade
 from cavalcade.types import ASGIApp
 from cavalcade.worker.entry import new_event_loop
 from cavalcade.worker.server import Server
@@ -60,7 +61,11 @@ def run(app: str | ASGIApp = "", **options: object) -> None:
     _check_place()
     environ = os.environ
     if isinstance(app, str):
-        resolved = settle({**options, "app": app or None}, cwd=Path.cwd(), environ=environ, origin_of=_as_argument)
+        try:
+            resolved = settle({**options, "app": app or None}, cwd=Path.cwd(), environ=environ, origin_of=_as_argument)
+        except CavalcadeError as error:
+            upgrade.tell_predecessor(environ, error.cause, error.fix, error.trace)
+            raise
         settings = _beside_script(resolved)
         code = _guarded(settings, lambda: supervisor.run(settings, notes=resolved.notes, bind_asked=_bind_asked(resolved)))
     else:
@@ -125,6 +130,7 @@ def _guarded(settings: Settings, serve_it: Callable[[], int]) -> int:
         return serve_it()
     except CavalcadeError as error:
         screen.error(error)
+        upgrade.tell_predecessor(os.environ, error.cause, error.fix, error.trace)
         return error.exit_code
 
 

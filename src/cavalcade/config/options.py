@@ -170,7 +170,7 @@ class Settings:
     )
     stall_warn: Seconds = option(
         limits.STALL_WARN_S,
-        "Say which line it was when a worker's event loop was blocked for longer than this; 0 for never.",
+        "Say which line it was when a worker's event loop was blocked, or a thread pool full, for longer than this; 0 for never.",
         "timeouts",
         minimum=0,
     )
@@ -209,6 +209,33 @@ class Settings:
     limit_concurrency: int = option(
         0, "Most requests in flight in one worker, idle connections not counted; 503 beyond it; 0 for no limit.", "limits", minimum=0
     )
+
+    # -- websocket
+    ws: Literal["auto", "none"] = option("auto", "WebSocket; with none a request for one is treated as a plain request.", "websocket")
+    ws_max_size: Bytes = option(
+        limits.WS_MESSAGE_BYTES,
+        "Longest message of a client, uncompressed; close code 1009 beyond it.",
+        "websocket",
+        aliases=("websocket_max_message_size",),
+        minimum=1,
+    )
+    ws_max_queue: int = option(
+        limits.WS_QUEUE, "Messages read ahead for an app that is behind; then the client has to wait.", "websocket", minimum=1
+    )
+    ws_ping_interval: Seconds = option(
+        limits.WS_PING_INTERVAL_S,
+        "Ping a client that has sent nothing for this long; 0 for never.",
+        "websocket",
+        aliases=("websocket_ping_interval",),
+        minimum=0,
+    )
+    ws_ping_timeout: Seconds = option(
+        limits.WS_PING_TIMEOUT_S, "Close, with 1011, when nothing comes for this long after a ping; 0 for never.", "websocket", minimum=0
+    )
+    ws_accept_timeout: Seconds = option(
+        limits.WS_ACCEPT_TIMEOUT_S, "An app must accept or deny within this; 504 after it; 0 for no limit.", "websocket", minimum=0
+    )
+    ws_per_message_deflate: bool = option(True, "Compress messages with clients that can (permessage-deflate).", "websocket")
 
     # -- responses
     server_header: bool = option(True, "Send the Server header.", "responses")

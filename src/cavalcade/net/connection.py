@@ -14,15 +14,18 @@ from cavalcade import limits
 from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.asgi.order import NOTHING as NOTHING_SENT
-from cavalcade.apps.stream import Call
+from cavalcade.apps.asgi.websocket import WebSocketExchange, open_call
+from cavalcade.apps.stream import Call, Pipe
 from cavalcade.errors import PeerError, PeerTooSlow
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.handover import Passport
 from cavalcade.net.link import BODY, FIRST_BYTE, FLUSH, HEAD, IDLE, LINGER, Link
 from cavalcade.net.overload import failure_headers, turn_away
+from cavalcade.net.websocket import WebSocketLink
 from cavalcade.types import Address
 from cavalcade.wire.h1 import H1
 from cavalcade.wire.sink import Head
+from cavalcade.wire.ws_handshake import is_websocket
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLIENT_CLOSED = 499  # nginx's number for a client that left before the answer; only ever logged
@@ -58,6 +61,7 @@ class Connection(Link):
         self.version = ""
         self.body_pending = False
         self.continue_due = False
+        self.switched = False  # another protocol is spoken here now, by somebody else
         self.turn_due = False  # more of what is held will be fed in the next turn of the loop
         self.started = 0.0
         # the response
@@ -124,7 +128,11 @@ class Connection(Link):
         if context.limit and len(context.serving.running) >= context.limit:
             turn_away(self, head)
             return
-        if head.length == 0:
+        exchange: Call
+        if head.upgrade and context.serving.websocket_rules is not None and is_websocket(head):
+            self.deadline = 0.0
+            self.exchange = exchange = open_call(context.serving, self, self.template, head)
+        elif head.length == 0:
             self.deadline = 0.0
             self.exchange = exchange = Exchange(context.serving, self, asgi_scope.build(context.serving, self.template, head), False)
         else:
@@ -253,6 +261,15 @@ class Connection(Link):
         self.write(text.encode(), False)
         return True
 
+    def switch(self, headers: list[tuple[bytes, bytes]]) -> Pipe:
+        call = self.exchange
+        assert isinstance(call, WebSocketExchange)
+        self.write_now(self.engine.switch_protocols(b"websocket", headers))
+        self.exchange = None
+        self.switched = True
+        self.account(self.engine.response_status)
+        return WebSocketLink(self, call, self.engine)
+
     def cut(self) -> None:
         """End a response that will not be completed, because we leave: what was sent goes out, the missing end tells the rest."""
         if not self.head_is_out():
@@ -337,6 +354,8 @@ class Connection(Link):
     def hold_rest(self) -> None:
         """Bytes of later requests are held, or were: only so many, and not for ever."""
         engine = self.engine
+        if self.switched:
+            return  # they are no requests; who speaks the other protocol takes them
         if len(engine.rest) > limits.PIPELINE_BUFFER_BYTES:
             self.pause_reading()
         elif self.exchange is None:
@@ -379,7 +398,7 @@ class Connection(Link):
             context.serving.totals.requests += 1
             context.serving.totals.by_class[error.status // 100] += 1
         if not self.transport.is_closing():
-            self.transport.write(self.engine.refuse(error.status, error.cause))
+            self.transport.write(self.engine.refuse(error.status, error.cause, error.fields))
         self.linger()
 
     def close(self) -> None:

@@ -45,9 +45,11 @@ class Gate:
         *,
         siblings: Siblings | None = None,
         queue: socket.socket | None = None,
+        name_peer: Callable[[socket.socket], Address | None] | None = None,
         tls: Tls | None = None,
     ) -> None:
         self._context = context
+        self._name_peer = name_peer
         self._tls = tls
         self._loop = context.loop
         self._socks = list(socks)
@@ -147,6 +149,8 @@ class Gate:
         name = connected.getsockname()
         if connected.family == socket.AF_UNIX:
             server: Address = (name if isinstance(name, str) else name.decode("utf-8", "replace"), None)
+            if self._name_peer is not None:
+                client = self._name_peer(connected)
         else:
             server = (name[0], name[1])
             client = (address[0], address[1])

@@ -49,3 +49,9 @@ class Sweep:
             except Exception:
                 log.exception("connection of %s: failed", connection.peer())
                 connection.transport.abort()
+        for call in tuple(context.serving.websockets):
+            try:
+                call.on_sweep()
+            except Exception:
+                log.exception("%s: failed", call.request_line())
+                call.cancel()

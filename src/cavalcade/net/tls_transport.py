@@ -208,10 +208,7 @@ class TlsTransport:
         self.complain(f"TLS: {reason(error)}")
         if self.outgoing.pending:
             put(self.raw, self.fd, self.outgoing.read())  # the alert
-        self.link.stop_parsing()
-        self.link.abandon()
-        self.link.wake_writers()
-        self.raw.close()
+        self.raw.abort()
 
     def complain(self, why: str) -> None:
         context = self.link.context

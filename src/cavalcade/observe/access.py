@@ -107,21 +107,7 @@ class AccessLog:
         common: dict[str, object] = {"time": stamp(now, "T"), "level": "info", "logger": ACCESS_LOGGER}
         who: dict[str, object] = {"pid": self._pid} if self._worker is None else {"pid": self._pid, "worker": self._worker}
         return self._encoder.encode_lines(
-            [
-                {
-                    **common,
-                    "message": f"{quoted(method)} {quoted(target)} {status}",
-                    **who,
-                    "client": client,
-                    "method": method,
-                    "target": shown(target),
-                    "http_version": version,
-                    "status": status,
-                    "bytes": size,
-                    "duration_s": round(seconds, 6),
-                }
-                for client, method, target, version, status, size, seconds in batch
-            ]
+            [{**common, "message": f"{quoted(entry[1])} {quoted(entry[2])} {entry[4]}", **who, **facts(entry)} for entry in batch]
         )
 
     def _emit(self, entry: Entry) -> None:
@@ -135,16 +121,7 @@ class AccessLog:
             f'%s - "%s %s HTTP/%s" %d {size}B {seconds * 1000:.1f}ms',
             (quoted(client), quoted(method), quoted(target), version, status),
             None,
-            extra={
-                "client": client,
-                "method": method,
-                "target": shown(target),
-                "http_version": version,
-                "status": status,
-                "bytes": size,
-                "duration_s": round(seconds, 6),
-                "worker": self._worker,
-            },
+            extra={**facts(entry), "worker": self._worker},
         )
         try:
             self._logger.handle(record)
@@ -160,6 +137,20 @@ class AccessLog:
         lost = handler.writer.dropped - self._said_dropped
         self._said_dropped = handler.writer.dropped
         self._log.warning("access log: %d lines dropped, stdout: %s", lost, handler.writer.trouble or "working again")
+
+
+def facts(entry: Entry) -> dict[str, object]:
+    """The fields of an access line, by the names that JSON and log records give them."""
+    client, method, target, version, status, sent_bytes, seconds = entry
+    return {
+        "client": client,
+        "method": method,
+        "target": shown(target),
+        "http_version": version,
+        "status": status,
+        "bytes": sent_bytes,
+        "duration_s": round(seconds, 6),
+    }
 
 
 def quoted(text: str) -> str:

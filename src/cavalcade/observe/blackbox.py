@@ -11,12 +11,13 @@ import os
 import re
 import signal
 import sysconfig
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+
+from cavalcade.board import memory
 
 STACK_BYTES = 256 * 1024  # faulthandler stops at 100 frames for each thread
 NOTE_BYTES = 16 * 1024
@@ -134,14 +135,8 @@ class BlackBox:
 
 
 def new_file() -> int:
-    """A descriptor of a file without a name, which no program started later inherits. Raises `OSError`."""
-    if hasattr(os, "memfd_create"):
-        try:
-            return os.memfd_create("cavalcade-box", os.MFD_CLOEXEC)
-        except OSError:  # not allowed here; an unlinked file is as good
-            pass
-    with tempfile.TemporaryFile(prefix="cavalcade-box-") as file:
-        return os.dup(file.fileno())
+    """A descriptor of an empty file without a name. Raises `OSError`."""
+    return memory.new_file("cavalcade-box", 0)
 
 
 def frames(text: str) -> list[Frame]:

@@ -7,8 +7,11 @@
     POST /stop                   what SIGTERM does; answered when every worker is gone
 
 An answer to a POST comes when the thing is done or has failed; with `?wait=0` at once, with 202. Every answer is an object: `verdict`
-and `text`, and where it is not done `fix` and `trace`. 200 done, 400 it makes no sense, 409 it was tried, failed and was taken
-back, 503 the server stops.
+and `text`, and where it is not done `fix` and `trace`. 200 done, 400 it makes no sense, 403 it is not for this user to ask, 409 it was
+tried, failed and was taken back, 503 the server stops.
+
+Only the user that the server runs as and root are listened to, whatever the permissions of the socket file have become: the kernel says
+who has connected (unix(7), SO_PEERCRED).
 
 It is served by our own engine in the supervisor's event loop; the app here is a plain ASGI app. Nothing in it decides: it turns
 requests into events for the policy, and the policy's answers into responses. A server that cannot have such a socket runs without.
@@ -19,6 +22,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import unquote
@@ -31,12 +36,13 @@ from cavalcade.supervisor import events as on
 from cavalcade.supervisor import runtime_dir
 from cavalcade.supervisor.commands import Answer, Verdict
 from cavalcade.supervisor.status import Status
-from cavalcade.types import Receive, Scope, Send
-from cavalcade.worker.server import Server
+from cavalcade.types import Address, Receive, Scope, Send
+from cavalcade.worker.server import Place, Server
 
 log = logging.getLogger("cavalcade")
 
 STATUS_OF = {Verdict.DONE: 200, Verdict.REJECTED: 400, Verdict.FAILED: 409, Verdict.STOPPING: 503}
+ROOT = 0
 STOP_GRACE_S = 1.0  # for the last answers to leave
 HELP = "GET /status, POST /reload, POST /scale?workers=N, POST /workers/ID/recycle, POST /stop"
 
@@ -93,6 +99,7 @@ class Control:
     async def _listen(self, path: Path) -> None:
         settings = Settings(bind=(f"unix:{path}?mode=600",), access_log=False, lifespan="off", keep_alive=5.0)
         server = Server(self._app, settings=settings)
+        server.adopt(Place(name_peer=name_user))
         await server.start()
         self._server = server
         self.path = path
@@ -132,7 +139,7 @@ class Control:
     # -- HTTP ----------------------------------------------------------------------------------------------------------------
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        status, body = await self._respond(scope["method"], scope["path"], _query(scope["query_string"]))
+        status, body = refuse_user(scope["client"]) or await self._respond(scope["method"], scope["path"], _query(scope["query_string"]))
         content = msgspec.json.encode(body) + b"\n"
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
         try:
@@ -164,6 +171,23 @@ class Control:
             case _, ["status"] | ["reload"] | ["scale"] | ["stop"] | ["workers", _, "recycle"]:
                 return 405, Reply("rejected", f"{method} is not how {path} is asked for.", fix=HELP)
         return 404, Reply("rejected", f"There is no {path} here.", fix=HELP)
+
+
+def name_user(sock: socket.socket) -> Address | None:
+    """Who has connected to a unix socket, as ("user", uid); None where the system does not say, and the file's permissions must do."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    _, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
+    return ("user", uid)
+
+
+def refuse_user(client: Address | None) -> tuple[int, Reply] | None:
+    """The answer to a user who may not ask; None for one who may."""
+    own = os.geteuid()
+    if client is None or client[1] in (own, ROOT):
+        return None
+    text = f"This server takes orders from user {own} and from root, not from user {client[1]}."
+    return 403, Reply("rejected", text, fix=f"Ask as user {own}, with sudo -u for example")
 
 
 def _query(raw: bytes) -> dict[str, str]:

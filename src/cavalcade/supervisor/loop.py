@@ -138,7 +138,9 @@ def _supervise(
     try:
         board = Board.create(rules.slots)
     except OSError as error:
-        raise StartupError(f"The board, {rules.slots} rows of shared memory, cannot be made: {error}.") from error
+        cause = f"The board, {rules.slots} rows of shared memory, cannot be made: {error.strerror or error}."
+        fix = "It needs memfd_create(), or room for a file in a directory that can be written: set TMPDIR, or see ulimit -f"
+        raise StartupError(cause, fix=fix) from error
     loop = asyncio.SelectorEventLoop()
     try:
         state = State(rules, shared=predecessor is not None)
@@ -208,7 +210,7 @@ class Supervisor:
     async def _live(self) -> int:
         self._control = control = Control(self._settings, os.environ, self._post, self._take_status)
         if self._predecessor is not None:
-            self._predecessor.attach(self._loop, self._on_take_over, self._on_called_off)
+            self._predecessor.attach(self._loop, self._on_take_over, self._board.inherit, self._on_called_off)
         if self._predecessor is None or not self._control_moves:
             await control.start()
         code = 1
@@ -223,6 +225,8 @@ class Supervisor:
             self._guard.stop()
             if self._tls_watch is not None:
                 self._tls_watch.stop()
+            if self._successor is not None and not self._holdings.owned:
+                self._successor.counted(self._board.totals())
             if self._control is not None:
                 await self._control.stop(code)
 
@@ -422,13 +426,13 @@ class Supervisor:
         self._notifier.succeed(successor.pid)
         control = self._control
         if control is None or not self._control_moves:
-            successor.take_over()
+            successor.take_over(self._board.totals())
             return
         self._control = None
 
         async def free_control() -> None:
             await control.stop(0)  # its path first: the new one is about to bind it
-            successor.take_over()
+            successor.take_over(self._board.totals())
 
         self._do_later(free_control())
 

@@ -43,7 +43,7 @@ class ReloadStatus(msgspec.Struct):
 class Status(msgspec.Struct):
     """One server. `ready` is what a load balancer should be told; `stage` is new, starting, serving, draining (`drain_delay`: it still
     serves), stopping or gone. `workers_wanted` is the target, `workers_ready` how many accept connections now. `totals` count since
-    the start, workers that are gone included."""
+    the start, workers that are gone and servers that this one has upgraded included."""
 
     version: str
     build: str

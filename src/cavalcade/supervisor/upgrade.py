@@ -6,7 +6,8 @@ on the same sockets, so for a moment both serve. Then they talk, one JSON object
 
     old -> new   Offer       what the inherited descriptors are; the first line
     new -> old   Ready       every worker of mine is ready
-    old -> new   TakeOver    the pid file, socket files and a control path are yours; I drain
+    old -> new   TakeOver    the pid file, socket files and a control path are yours, and so is what I have counted; I drain
+    old -> new   Counted     what I have counted in the end; the last line
     new -> old   Failed      why I am not; I leave
 
 Until `TakeOver` the new one owns nothing: when it fails, what it has accepted goes back through the queue, and the old one serves on.
@@ -61,7 +62,11 @@ class Offer(msgspec.Struct, tag="offer"):
 
 
 class TakeOver(msgspec.Struct, tag="take_over"):
-    pass
+    totals: dict[str, int] = {}
+
+
+class Counted(msgspec.Struct, tag="counted"):
+    totals: dict[str, int] = {}
 
 
 class Ready(msgspec.Struct, tag="ready"):
@@ -76,7 +81,7 @@ class Failed(msgspec.Struct, tag="failed"):
 
 _encode = msgspec.json.Encoder().encode
 _decode_report: msgspec.json.Decoder[Ready | Failed] = msgspec.json.Decoder(Ready | Failed)
-_decode_order: msgspec.json.Decoder[Offer | TakeOver] = msgspec.json.Decoder(Offer | TakeOver)
+_decode_order: msgspec.json.Decoder[Offer | TakeOver | Counted] = msgspec.json.Decoder(Offer | TakeOver | Counted)
 
 
 def decode_report(line: bytes) -> Ready | Failed:
@@ -136,9 +141,13 @@ class Successor:
         self.link = Link(loop, ours, lambda line: on_line(self.pid, line), lambda: None)
         self.link.send(_encode(Offer(os.getpid(), list(bind), offered, give, take)) + b"\n")
 
-    def take_over(self) -> None:
-        """It is the server from here on."""
-        self.link.send(_encode(TakeOver()) + b"\n")
+    def take_over(self, totals: dict[str, int]) -> None:
+        """It is the server from here on, and goes on counting where we are."""
+        self.link.send(_encode(TakeOver(totals)) + b"\n")
+
+    def counted(self, totals: dict[str, int]) -> None:
+        """These are ours, those of the workers that have drained meanwhile included."""
+        self.link.send(_encode(Counted(totals)) + b"\n")
 
     def signal(self, signum: signal.Signals) -> None:
         """Send it a signal, unless it is gone."""
@@ -198,11 +207,24 @@ class Predecessor:
             raise StartupError("The server that was to be upgraded is gone.")
         return cls(sock, offer)
 
-    def attach(self, loop: asyncio.AbstractEventLoop, on_take_over: Callable[[], object], on_end: Callable[[], object]) -> None:
-        """From now on hear what it says."""
+    def attach(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_take_over: Callable[[], object],
+        on_totals: Callable[[dict[str, int]], object],
+        on_end: Callable[[], object],
+    ) -> None:
+        """From now on hear what it says. `on_totals` gets all that it has counted, each time that it tells."""
 
         def on_line(line: bytes) -> None:
-            if isinstance(_decode_order.decode(line), TakeOver):
+            try:
+                order = _decode_order.decode(line)
+            except msgspec.DecodeError as error:  # of a later version, to which we go back
+                log.debug("the server that is to be upgraded is not understood (%s): %r", error, line[:200])
+                return
+            if not isinstance(order, Offer):
+                on_totals(order.totals)
+            if isinstance(order, TakeOver):
                 on_take_over()
 
         self._link = Link(loop, self._sock.dup(), on_line, on_end)
@@ -228,6 +250,18 @@ class Predecessor:
             self._sock.sendall(_encode(report) + b"\n")
         except OSError:
             log.debug("the server that is to be upgraded does not listen")
+
+
+def tell_predecessor(environ: MutableMapping[str, str], cause: str, fix: str = "", trace: str = "") -> None:
+    """This process ends before it has so much as looked at whose successor it was to be, if anybody's: say why."""
+    fd = environ.pop(VARIABLE, "")
+    if not fd.isdigit():
+        return
+    try:
+        with socket.socket(fileno=int(fd)) as sock:
+            sock.sendall(_encode(Failed(cause, fix, trace)) + b"\n")
+    except OSError:
+        log.debug("the server that was to be upgraded does not listen")
 
 
 def start_directory(environ: Mapping[str, str]) -> str:

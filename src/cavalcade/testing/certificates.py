@@ -11,6 +11,7 @@ from typing import Any
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
@@ -73,8 +74,8 @@ class Authority:
     def issue(self, name: str, *hosts: str, days: int = 90, since: int = 1, **more: Any) -> Pair:
         """A certificate for these hosts, by default the local ones, that is `since` days old and good for `days` more."""
         now = datetime.now(UTC)
-        times = {"not_before": now - timedelta(days=since), "not_after": now + timedelta(days=days)}
-        return Pair(self.folder, name, self.ca.issue_cert(*(hosts or LOCAL), **times, **more))
+        begin, end = now - timedelta(days=since), now + timedelta(days=days)
+        return Pair(self.folder, name, self.ca.issue_cert(*(hosts or LOCAL), not_before=begin, not_after=end, **more))
 
     @cached_property
     def pair(self) -> Pair:
@@ -89,6 +90,7 @@ class Authority:
         """Write the list of certificates that are not good any more."""
         now = datetime.now(UTC)
         key = serialization.load_pem_private_key(self.ca.private_key_pem.bytes(), None)
+        assert isinstance(key, EllipticCurvePrivateKey)
         issuer = x509.load_pem_x509_certificate(self.ca.cert_pem.bytes()).subject
         builder = x509.CertificateRevocationListBuilder(issuer, now - timedelta(hours=1), now + timedelta(days=1))
         for pair in pairs:

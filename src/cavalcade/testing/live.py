@@ -26,6 +26,7 @@ READY = re.compile(r"\b[Rr]eady\b.*?(?P<url>https?://[^\s,;\"]+|unix:[^\s,;\"]+)
 BOOT_TIMEOUT_S = 30.0
 LINE_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 30.0
+ORPHANS_S = 10.0  # how long the processes of a server may outlive its supervisor
 
 # Variables that would configure the server from outside the test, or stamp its output with colours.
 _FOREIGN = ("PORT", "WEB_CONCURRENCY", "FORCE_COLOR", "NO_COLOR")
@@ -125,9 +126,9 @@ class LiveServer:
         except subprocess.TimeoutExpired:
             self.kill()
             raise ServerDied(f"the server did not end within {timeout_s:g} s\n{self.transcript()}") from None
-        # A moment for the kernel: a worker that has been reaped by its nursery may still be listed.
+        # Whose supervisor was killed finishes first; and the dead may be listed until somebody has reaped them.
         others = {process for process in (*family, *self._family()) if process.pid != self.process.pid}
-        _, left = psutil.wait_procs(self._alive(list(others)), timeout=2.0)
+        _, left = psutil.wait_procs(self._alive(list(others)), timeout=ORPHANS_S)
         self.kill()
         if got != code:
             raise ServerDied(f"the server exited with {got}, not {code}\n{self.transcript()}")

@@ -15,6 +15,8 @@ This file is plain Python and, compiled with the h1.pxd beside it, an extension 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import httptools
 
 from cavalcade import limits
@@ -452,11 +454,13 @@ class H1(Responses):
 
     # -- bytes out, beside those of an app's response ----------------------------------------------------------------------
 
-    def refuse(self, status: int, text: str) -> bytes:
-        """A whole error response of our own that ends the connection."""
+    def refuse(self, status: int, text: str, more: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+        """A whole error response of our own that ends the connection; `more` are further fields of it."""
         self.keep_alive = False
         body = text.encode("utf-8", "replace") + b"\n"
         head = fields.status_line(status) + b"\r\ncontent-type: text/plain; charset=utf-8" + self.rules.common
+        for name, value in more:
+            head += b"\r\n" + name + b": " + value
         # A HEAD request is answered without a body; before its head is whole there is no method, then one does no harm.
         bodiless = self.head_complete and self.parser.get_method() == b"HEAD"
         return head + b"\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body) + (b"" if bodiless else body)

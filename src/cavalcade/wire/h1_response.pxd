@@ -27,4 +27,5 @@ cdef class Responses:
     cpdef tuple frame(self, Py_ssize_t size, bint more)
     @cython.locals(framing=bytes)
     cpdef bytes take_head(self, Py_ssize_t size, bint more)
+    cpdef bytes switch_protocols(self, bytes protocol, headers)
     cpdef response_short(self)

@@ -211,6 +211,15 @@ class Responses:
             framing += b"\r\nconnection: keep-alive"
         return b"".join((self.response_block, self.response_common, framing, END_OF_HEAD))
 
+    def switch_protocols(self, protocol: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """The 101 that changes the protocol of the connection (RFC 9110 section 15.2.2). Raises `AppProtocolError`, with nothing kept."""
+        self.start_response(200, headers)
+        self.head_due = False
+        self.response_status = 101
+        block = self.response_block[len(STATUS_LINES[200]) :]
+        start = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: " + protocol + b"\r\nconnection: upgrade"
+        return b"".join((start, block, self.response_common, END_OF_HEAD))
+
     def response_short(self) -> int:
         """How many bytes a complete response lacks of its Content-Length."""
         return self.response_left if self.response_length > 0 and not self.response_bodiless else 0

@@ -43,6 +43,8 @@ async def finish_requests(context: ConnectionContext, seconds: float, hurry: asy
     context.serving.draining.set()
     for connection in tuple(context.connections):
         connection.drain()
+    for websocket in tuple(context.serving.websockets):
+        websocket.drain()
     hurried: asyncio.Future[Any] = loop.create_task(hurry.wait())
     try:
         while (now := loop.time()) < deadline and not hurry.is_set():

@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import msgspec
@@ -34,7 +35,7 @@ from cavalcade.errors import StartupError, TlsError
 from cavalcade.net.tls import Tls
 from cavalcade.observe import logs
 from cavalcade.observe.blackbox import BlackBox
-from cavalcade.worker import channel
+from cavalcade.worker import channel, threads
 from cavalcade.worker.server import Place, Server
 
 try:
@@ -106,11 +107,14 @@ class Worker:
         self._asked_to_leave = False
         self._last = False
         self._heirs = False
+        self._executor: ThreadPoolExecutor | None = None
         self._shared = post.shared
 
     def run(self) -> int:
         loop = new_event_loop(self._post.settings)
         asyncio.set_event_loop(loop)
+        self._executor = threads.new_executor()
+        loop.set_default_executor(self._executor)
         # The loop is not closed: a thread of the app may still use it, and the process ends right after this.
         return loop.run_until_complete(self._live(loop))
 
@@ -131,7 +135,9 @@ class Worker:
         self._server = server = Server(loaded.app, settings=post.settings)
         server.adopt(
             Place(
-                post.listeners, post.row, post.siblings, post.give, post.take, self._retire, self._draining, post.tls, self._send, post.box
+                *(post.listeners, post.row, post.siblings, post.give, post.take, self._retire, self._draining, self._send, post.box),
+                executor=self._executor,
+                tls=post.tls,
             )
         )
         boot = loop.create_task(server.boot())

@@ -13,7 +13,8 @@ import logging
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -34,11 +35,13 @@ from cavalcade.net.tls import Tls
 from cavalcade.net.tls_watch import TlsWatch
 from cavalcade.observe.access import AccessLog
 from cavalcade.observe.blackbox import BlackBox
-from cavalcade.types import ASGIApp
+from cavalcade.types import Address, ASGIApp
 from cavalcade.wire.h1_response import Rules
+from cavalcade.wire.ws import WebSocketRules
 from cavalcade.worker import channel, drain
 from cavalcade.worker.heartbeat import Heartbeat
 from cavalcade.worker.recycle import Recycle
+from cavalcade.worker.threads import Threads
 from cavalcade.worker.witness import Witness
 
 log = logging.getLogger("cavalcade")
@@ -47,18 +50,20 @@ log = logging.getLogger("cavalcade")
 @dataclass
 class Place:
     """What a server is given by whoever runs several: sockets that others have bound and own, its row of the shared board, its
-    siblings, and the two ends of the queue through which connections are handed over."""
+    siblings, and the two ends of the queue through which connections are handed over. By default it is alone."""
 
-    socks: list[socket.socket]
-    row: Row
+    socks: list[socket.socket] = field(default_factory=list)
+    row: Row = field(default_factory=lambda: Row(memoryview(bytearray(layout.ROW_BYTES)).cast("Q")))
     siblings: Siblings | None = None
     give: socket.socket | None = None
     take: socket.socket | None = None
     retire: Callable[[str], None] = log.info  # called once with the reason when this worker should be replaced
     draining: Callable[[], None] = lambda: None  # called once when nothing more is accepted
-    tls: Tls | None = None
     stalled: Callable[[channel.Stalled], None] | None = None  # called whenever the loop was blocked for longer than stall_warn
     box: BlackBox | None = None
+    tls: Tls | None = None
+    executor: ThreadPoolExecutor | None = None  # the loop's default one, where the loop is ours
+    name_peer: Callable[[socket.socket], Address | None] | None = None  # what `client` is in the scope, for clients of a unix socket
 
 
 class Server:
@@ -78,19 +83,20 @@ class Server:
         self.settings = settings
         self.app = app
         self._listeners: list[sockets.Listener] = []
-        self._place = Place([], Row(memoryview(bytearray(layout.ROW_BYTES)).cast("Q")))
+        self._place = Place()
         self._lifespan: Lifespan | None = None
         self._context: ConnectionContext | None = None
         self._gate: Gate | None = None
         self._sweep: Sweep | None = None
         self._heartbeat: Heartbeat | None = None
         self._recycle: Recycle | None = None
+        self._threads: Threads | None = None
         self._tls_watch: TlsWatch | None = None
         self._hurry = asyncio.Event()
         self._stopped = False
 
     def adopt(self, place: Place) -> None:
-        """Work among siblings instead of alone. Call before `boot()`."""
+        """Work in this place, among siblings perhaps. Call before `boot()`."""
         self._place = place
 
     @property
@@ -133,6 +139,15 @@ class Server:
         serving.state = self._lifespan.state
         serving.root_path = settings.root_path
         serving.raw_root_path = settings.root_path.encode("utf-8")
+        if settings.ws == "auto":
+            serving.websocket_rules = WebSocketRules(
+                message_bytes=settings.ws_max_size,
+                queue=settings.ws_max_queue,
+                deflate=settings.ws_per_message_deflate,
+                ping_s=settings.ws_ping_interval,
+                pong_s=settings.ws_ping_timeout,
+                accept_s=settings.ws_accept_timeout,
+            )
         rules = Rules(
             request_line=settings.limit_request_line,
             header_fields=settings.limit_request_fields,
@@ -143,9 +158,11 @@ class Server:
         access = AccessLog(settings) if settings.access_log else None
         place = self._place
         self._context = ConnectionContext(serving, settings, rules, access, place.row)
-        self._gate = Gate(self._context, place.socks, siblings=place.siblings, queue=place.take, tls=place.tls)
+        self._gate = Gate(self._context, place.socks, siblings=place.siblings, queue=place.take, name_peer=place.name_peer, tls=place.tls)
         self._sweep = Sweep(self._context, date_header=settings.date_header)
         self._recycle = Recycle(settings, serving.totals, time.monotonic())
+        package = settings.app.partition(":")[0].partition(".")[0]
+        self._threads = Threads(serving, place.row, place.executor, warn_s=settings.stall_warn, package=package)
         witness = Witness(serving, settings.stall_warn, place.box, place.stalled) if place.stalled is not None else None
         self._heartbeat = Heartbeat(self._context, place.row, self._on_totals, witness)
 
@@ -160,6 +177,8 @@ class Server:
         self._gate.open()
 
     def _on_totals(self, now: float) -> None:
+        if self._threads is not None:
+            self._threads.look(now)
         if self._place.siblings is not None:
             self._place.siblings.refresh()
             if self._recycle is not None and (reason := self._recycle.due(now)):
@@ -185,6 +204,8 @@ class Server:
             self._place.draining()
             await self._gate.wait_connected()
             self._context.handover = None if last else self._maybe_handover(heirs)
+            # RFC 6455 section 7.4.1, and its registry: going away for good, or a service restart: connect again at once.
+            self._context.serving.leave_code = 1001 if last else 1012
             left = await drain.finish_requests(self._context, grace - reserved, self._hurry)
         self._close_listeners()
         if self._tls_watch is not None:
@@ -194,6 +215,8 @@ class Server:
         if self._sweep is not None and self._heartbeat is not None and self._context is not None:
             self._sweep.stop()
             self._heartbeat.stop()
+            if self._threads is not None:
+                self._threads.stop()
             self._context.flush_access()
         self._place.row.set(layout.PHASE, layout.Phase.STOPPED)
         return left

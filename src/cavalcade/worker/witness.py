@@ -17,7 +17,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 from cavalcade import limits
@@ -163,15 +163,14 @@ class Witness:
 
 def request_of(frame: FrameType | None) -> str:
     """The request line of the request that these frames are busy with; "" where it is none of a request's."""
-    scope: Any = None
+    scope = None
     for _ in range(_FRAMES_MAX):
         if frame is None:
             break
-        code = frame.f_code
-        if code is _RUN:
+        if frame.f_code is _RUN:
             return str(frame.f_locals["exchange"].request_line())
-        if scope is None and "scope" in code.co_varnames:
-            scope = frame.f_locals.get("scope")  # a task of the app's own, started by a middleware for the request
+        if scope is None:
+            scope = maybe_scope(frame)
         frame = frame.f_back
     try:
         return f"{scope['method']} {scope['path']}"[:512] if scope is not None else ""
@@ -179,20 +178,30 @@ def request_of(frame: FrameType | None) -> str:
         return ""
 
 
+def maybe_scope(frame: FrameType) -> Any:
+    """The scope of the request that this frame, of ours or of the app's, works for; None where it shows none.
+
+    A middleware may work for a request in a task of its own, in which no frame is ours; but everything written for ASGI calls it so.
+    """
+    if frame.f_code is _RUN:
+        return frame.f_locals["exchange"].scope
+    return frame.f_locals.get("scope") if "scope" in frame.f_code.co_varnames else None
+
+
 def _note_boot(box: BlackBox) -> None:
     """Asked while it boots. What blocks is in the stack that faulthandler writes; what the lifespan awaits is in no stack."""
     try:
         for task in asyncio.all_tasks():
-            chain = list(_awaits(task.get_coro()))
-            if any(code is _LIFESPAN for code, _ in chain):
-                lines = [f'  File "{code.co_filename}", line {line} in {code.co_name}' for code, line in chain]
+            chain = list(awaits(task.get_coro()))
+            if any(frame.f_code is _LIFESPAN for frame in chain):
+                lines = [f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}' for frame in chain]
                 box.note(Notes(awaiting="\n".join(["Stack (most recent call first):", *reversed(lines)]), at_ns=time.monotonic_ns()))
     except Exception:  # noqa: BLE001  the border to the app: this is raised into its code. RuntimeError where no loop runs
         pass
 
 
-def _awaits(awaitable: Any) -> Iterator[tuple[CodeType, int]]:
-    """Where each coroutine waits for the next, the outermost first."""
+def awaits(awaitable: Any) -> Iterator[FrameType]:
+    """The frames of a coroutine, each of which awaits the next, the outermost first."""
     for _ in range(_FRAMES_MAX):
         if awaitable is None:
             return
@@ -202,7 +211,7 @@ def _awaits(awaitable: Any) -> Iterator[tuple[CodeType, int]]:
         for kind in ("cr", "gi", "ag"):
             frame = getattr(awaitable, f"{kind}_frame", None)
             if frame is not None:
-                yield frame.f_code, frame.f_lineno
+                yield frame
                 awaitable = getattr(awaitable, "gi_yieldfrom" if kind == "gi" else f"{kind}_await", None)
                 break
         else:

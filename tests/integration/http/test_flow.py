@@ -282,7 +282,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_response_ends_the_stream(run: A
             await served.until_gone()
             assert served.log() == []
             assert '"GET / HTTP/1.1" 200' in served.access[-1]
-            assert served.server._context.serving.running == set()
+            assert not served.server._context.serving.running
 
     run(main())
 

@@ -89,15 +89,12 @@ def test_the_descriptor_is_not_inherited_by_accident(board: Board) -> None:
     assert not os.get_inheritable(board.fd)
 
 
-def test_without_memfd_an_unlinked_file_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object) -> int:
-        raise OSError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "memfd_create", refused, raising=False)
-    board = Board.create(2)
-    try:
-        assert os.fstat(board.fd).st_nlink == 0
-        board.row(1).set(layout.REQUESTS, 5)
-        assert board.totals()["requests"] == 5
-    finally:
-        board.close()
+def test_what_another_server_has_counted_is_counted_once_and_nothing_goes_down(board: Board) -> None:
+    board.row(0).set(layout.REQUESTS, 5)
+    board.inherit({"requests": 10, "counter_of_another_version": 3})
+    assert board.totals()["requests"] == 15
+    board.inherit({"requests": 12, "shed": 1})
+    assert (board.totals()["requests"], board.totals()["shed"]) == (17, 1)
+    board.inherit({"requests": 3})
+    board.fold(0)
+    assert board.totals()["requests"] == 17

@@ -161,3 +161,24 @@ def test_a_status_says_what_is_out_of_the_ordinary() -> None:
     assert "2 of 2 workers ready, generation 2, generation 4 on its way" in lines
     assert "last reload 30 s ago: Reload refused: worker 9: bad" in lines
     assert lines[-1].endswith("  retires: max_requests: it has served 1")
+
+
+# -- what the configuration says -----------------------------------------------------------------------------------------
+
+
+def test_the_control_path_of_the_configuration_is_where_a_command_looks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cavalcade.toml").write_text('control = "web.sock"\n')
+    assert main(["status"]) == 1
+    assert capsys.readouterr().err.startswith("x There is no control socket web.sock (control in cavalcade.toml:1).\n")
+    assert main(["status", "--control", "other.sock"]) == 1
+    assert capsys.readouterr().err.startswith("x There is no control socket other.sock.\n")
+    assert main(["status", "--pid", "1"]) == 1
+    assert capsys.readouterr().err.startswith("x No running server was found.\n")
+
+
+def test_a_broken_configuration_is_said_and_keeps_nobody_from_asking(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cavalcade.toml").write_text("nonsense = 1\n")
+    assert main(["stop"]) == 1
+    note, error, *_ = capsys.readouterr().err.splitlines()
+    assert note.startswith('note: the configuration here is not used to find the server: cavalcade.toml:1: unknown option "nonsense"')
+    assert error == "x No running server was found."

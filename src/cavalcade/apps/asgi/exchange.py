@@ -60,7 +60,6 @@ class Exchange:
         self.scope = scope
         self.sent = NOTHING
         self.gone = False  # the client is
-        self.ended = False  # the app has returned or raised
         self.noticed = False  # it was told by http.disconnect that the worker leaves
         self.body_ended = not has_body
         self.end_told = False  # the app has received more_body=False
@@ -72,7 +71,7 @@ class Exchange:
     def begin(self) -> None:
         """Call the app. On Python 3.12 and later it runs at once, up to where it first waits."""
         serving = self.serving
-        serving.running.add(self)
+        serving.running[self] = None
         coroutine = waits.run(self)
         context = serving.context.copy()
         # One name for all: making up another for each would cost more than the rest of the call.
@@ -202,8 +201,7 @@ class Exchange:
     # -- the end -------------------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        self.ended = True
-        self.serving.running.discard(self)
+        self.serving.running.pop(self, None)
 
     def app_returned(self) -> None:
         self.finish()

@@ -23,10 +23,32 @@ EXPECTED = [
     "the response is already complete (more_body was false)",
 ]
 
+# The same for a WebSocket; NOTHING, STARTED, BODY and COMPLETE stand for a denial, which is a plain response.
+OPEN, CLOSED = 4, 5
+ACCEPT, SEND, CLOSE, DENY = 3, 4, 5, 6
 
-def violation(sent: int, message: object) -> AppProtocolError:
+WEBSOCKET_LEGAL: list[dict[str, int]] = [
+    {"websocket.accept": ACCEPT, "websocket.close": DENY, "websocket.http.response.start": START},  # NOTHING
+    {"websocket.http.response.body": WRITE},  # STARTED
+    {"websocket.http.response.body": WRITE},  # BODY
+    {},  # COMPLETE
+    {"websocket.send": SEND, "websocket.close": CLOSE},  # OPEN
+    {},  # CLOSED
+]
+
+WEBSOCKET_EXPECTED = [
+    "websocket.accept, websocket.close or websocket.http.response.start is expected first",
+    "websocket.http.response.body is expected after websocket.http.response.start",
+    "only websocket.http.response.body may follow a piece of the body",
+    "the WebSocket was denied, and the response is already complete",
+    "the WebSocket is accepted: websocket.send or websocket.close is expected",
+    "the app has closed the WebSocket already",
+]
+
+
+def violation(sent: int, message: object, expected: list[str] = EXPECTED) -> AppProtocolError:
     """What is wrong with a message that the table does not allow."""
     kind = message.get("type") if isinstance(message, dict) else None
     if not isinstance(kind, str):
         return AppProtocolError(f"the app sent {message!r:.80}, which is no ASGI message: a dict with a 'type'")
-    return AppProtocolError(f"the app sent {kind!r}: {EXPECTED[sent]}")
+    return AppProtocolError(f"the app sent {kind!r}: {expected[sent]}")

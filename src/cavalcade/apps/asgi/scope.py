@@ -1,4 +1,4 @@
-"""The connection scope of ASGI HTTP (spec 2.5)."""
+"""The connection scopes of ASGI HTTP and WebSocket (spec 2.5)."""
 
 from __future__ import annotations
 
@@ -49,4 +49,15 @@ def build(serving: Serving, template: dict[str, Any], head: Head) -> dict[str, A
     state = serving.state
     if state is not None:
         scope["state"] = state.copy()
+    return scope
+
+
+def build_websocket(serving: Serving, template: dict[str, Any], head: Head, subprotocols: list[str]) -> dict[str, Any]:
+    """The scope of one WebSocket."""
+    scope = build(serving, template, head)
+    del scope["method"]
+    scope["type"] = "websocket"
+    scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
+    scope["subprotocols"] = subprotocols
+    scope["extensions"]["websocket.http.response"] = {}
     return scope

@@ -11,17 +11,22 @@ from cavalcade.errors import CavalcadeError
 
 if TYPE_CHECKING:
     from cavalcade.apps.asgi.exchange import Exchange
+    from cavalcade.apps.stream import Pipe
 
 
 class ClientDisconnected(CavalcadeError, OSError):
     """The client is gone; raised by `send` after that (ASGI HTTP spec 2.4, `send` after disconnect)."""
 
 
+# Starlette's names of the same.
+_STARLETTE = ("ClientDisconnect", "WebSocketDisconnect")
+
+
 def is_disconnect(error: BaseException) -> bool:
     """Is this our own `ClientDisconnected`, or what frameworks make of it and of http.disconnect?"""
     if isinstance(error, BaseExceptionGroup):
         return all(is_disconnect(inner) for inner in error.exceptions)
-    if isinstance(error, ClientDisconnected) or type(error).__name__ == "ClientDisconnect":  # the name is Starlette's
+    if isinstance(error, ClientDisconnected) or type(error).__name__ in _STARLETTE:
         return True
     return error.__cause__ is not None and is_disconnect(error.__cause__)
 
@@ -58,3 +63,10 @@ async def writable(exchange: Exchange) -> None:
     await exchange.stream.wait_writable()
     if exchange.gone and not exchange.is_complete():
         raise ClientDisconnected("the client is gone")
+
+
+async def pipe_writable(exchange: Exchange, pipe: Pipe) -> None:
+    """`send()` on a WebSocket whose client takes less than the app gives."""
+    await pipe.wait_writable()
+    if exchange.gone and not exchange.is_complete():
+        raise ClientDisconnected("the WebSocket is closed")
