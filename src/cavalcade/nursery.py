@@ -182,8 +182,8 @@ class Nursery:
 
     def _renew_certificates(self) -> None:
         try:
-            if self._tls is not None:
-                self._tls.reload()
+            if self._tls is not None and self._tls.reload():
+                log.debug("nursery: new certificates for workers that are forked from now on")
         except TlsError as error:
             log.error("nursery: TLS: %s", error.cause, extra={"fix": error.fix})
 

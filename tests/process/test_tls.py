@@ -176,9 +176,9 @@ def test_a_renewal_under_load_fails_no_handshake(project: Any, authority: Any, t
 
 def test_a_worker_that_starts_later_begins_with_what_is_served_and_not_with_bad_files(project: Any, authority: Any) -> None:
     pair, second = authority.pair, authority.issue("second")
-    with project.server(*pair.flags, workers=1) as server:
+    with project.server(*pair.flags, "--log-level", "debug", workers=1) as server:
         pair.replace_by(second)
-        server.wait_line("TLS: new certificate")
+        server.wait_line("nursery: new certificates")
         pair.keyfile.write_bytes(authority.issue("other").keyfile.read_bytes())
         server.wait_line("TLS: the new files are not taken up")
         server.signal(signal.SIGKILL, server.worker_pids[0])
