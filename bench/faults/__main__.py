@@ -2,6 +2,7 @@
 
     python bench/faults                             every drill on Cavalcade
     python bench/faults --drill reload --loop asyncio
+    python bench/faults --drill deaths --drill stall-regex    a group of drills, and one
     python bench/faults --peers .venv-peers/bin/python    the drills that others know, on them too
 
 Exits with 1 when a verdict on Cavalcade is bad.
@@ -29,7 +30,8 @@ RESULTS = Path(__file__).parent.parent / "results"
 def main() -> int:
     options = parse()
     outcomes: list[Outcome] = []
-    names = options.drill or list(drills.FOR_ALL if options.peers else drills.ALL)
+    wanted = options.drill or list(drills.FOR_ALL if options.peers else drills.ALL)
+    names = [name for each in wanted for name in drills.GROUPS.get(each, (each,))]
     for loop in options.loop.split(","):
         outcomes += [drill(name, CAVALCADE, options, sys.executable, loop) for name in names]
     if options.peers:
@@ -48,7 +50,9 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python bench/faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--drill", action="append", choices=sorted(drills.ALL), help="only this one; repeatable")
+    parser.add_argument(
+        "--drill", action="append", choices=sorted(drills.ALL | drills.GROUPS), help="only this one, or this group; repeatable"
+    )
     parser.add_argument("--loop", default="uvloop", help="uvloop, asyncio or both as uvloop,asyncio (default: uvloop)")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long the drills that just go on for a while take (default: 10)")
     parser.add_argument("--reloads", type=int, default=20, help="reloads in the drill of that name (default: 20)")

@@ -12,121 +12,26 @@ import signal
 import socket
 import statistics
 import subprocess
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 
+import deaths
 import psutil
+import stalls
+from drill import RELOAD_S, Drill, Options
 from outcome import Outcome
 from subjects import Running, Subject
 
 from cavalcade.testing.live import ServerDied
 from cavalcade.testing.streams import Streams
-from cavalcade.testing.traffic import SLOW_S, Mix, Note, Report, Traffic, deploy
+from cavalcade.testing.traffic import SLOW_S, Mix, deploy
 
-RELOAD_S = 20.0  # a reload that takes longer has not worked
-SHOWN_LOSSES = 40
+UPGRADES = 5
 STREAMS = 50
 STREAM_GRACE_S = 4.0
 REPLACED_S = 0.2  # from the death of a worker to the fork of its successor
 ADDED_S = 0.05  # what a frozen worker may add to a new connection elsewhere
-
-
-@dataclass(frozen=True)
-class Options:
-    """What may be chosen on the command line."""
-
-    python: str
-    loop: str = ""
-    seconds: float = 10.0
-    reloads: int = 20
-    requests: int = 100_000
-    workers: int = 3
-    shown: bool = False  # show what the server said where a verdict is bad
-
-
-class Drill:
-    """One drill at work: the server, the traffic, the outcome."""
-
-    def __init__(self, name: str, subject: Subject, options: Options) -> None:
-        self.options = options
-        self.subject = subject
-        self.outcome = Outcome(f"{subject.name} ({options.loop})" if options.loop else subject.name, name)
-        self._said: list[str] = []
-
-    @contextmanager
-    def server(self, *more: str, workers: int | None = None) -> Iterator[Running]:
-        """A running server with the traffic's app, version v1."""
-        options = self.options
-        loop = ("--loop", options.loop) if options.loop and self.subject.ours else ()
-        with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-            deploy(Path(folder))
-            server = Running(self.subject, Path(folder), python=options.python, workers=workers or options.workers, options=(*loop, *more))
-            server.start()
-            try:
-                yield server
-            except ServerDied as error:
-                self.outcome.complaints.append(str(error).splitlines()[0])
-                self.say(str(error))
-            finally:
-                server.end()
-            self.say(server.transcript())
-
-    @contextmanager
-    def traffic(self, server: Running, mix: Mix | None = None) -> Iterator[Traffic]:
-        """Traffic on the server; its report goes into the outcome."""
-        traffic = Traffic(server.address, mix)
-        traffic.start()
-        try:
-            yield traffic
-        finally:
-            self.add(traffic.stop())
-
-    @contextmanager
-    def last_traffic(self, server: Running) -> Iterator[Callable[[int], float]]:
-        """Traffic on a server that ends meanwhile, and a function that tells the server so by a signal, and when that was. To be
-        refused after it is no loss."""
-        traffic = Traffic(server.address)
-        traffic.start()
-        told: list[float] = []
-
-        def tell(signum: int) -> float:
-            told.append(time.monotonic())
-            server.signal(signum)
-            return told[0]
-
-        try:
-            yield tell
-        finally:
-            self.add(traffic.stop(), lambda note: note.what == "refused" and note.ended >= told[0])
-
-    def add(self, report: Report, forgiven: Callable[[Note], bool] = lambda note: False) -> None:
-        """Enter a report into the outcome, without the failures that are `forgiven`."""
-        outcome = self.outcome
-        outcome.requests += report.requests
-        outcome.worst_ms = max(outcome.worst_ms, report.worst_ms)
-        unforgiven = [note for note in report.failures if not forgiven(note)]
-        outcome.failed += len(unforgiven)
-        for note in unforgiven:
-            outcome.failures[note.what] = outcome.failures.get(note.what, 0) + 1
-        for note in unforgiven[:SHOWN_LOSSES]:
-            self.say(f"lost: {note.kind} {note.began:.3f}..{note.ended:.3f} {note.what} {note.detail}")
-
-    def require(self, true: bool, complaint: str) -> None:
-        if not true:
-            self.outcome.complaints.append(complaint)
-
-    def say(self, text: str) -> None:
-        """Something worth seeing if the verdict is bad."""
-        self._said.append(text)
-
-    def show(self) -> None:
-        if self.options.shown and not self.outcome.good:
-            print("\n".join(self._said), flush=True)
 
 
 # == for every server ====================================================================================================
@@ -315,6 +220,38 @@ def freeze(drill: Drill) -> None:
         drill.require(statistics.median(worst) <= calm_s + ADDED_S, f"new connections were slow: {said} ms")
 
 
+# == a new server ========================================================================================================
+
+
+def upgrade(drill: Drill) -> None:
+    """SIGUSR2, again and again: a new server takes over from the last. One of them cannot start, and the old one serves on."""
+    with drill.server() as server:
+        pid = server.pid
+        with drill.traffic(server):
+            for number in range(2, UPGRADES + 2):
+                time.sleep(drill.options.seconds / 10)
+                if number == 4:
+                    deploy(server.folder, "broken", "import")
+                    mark = server.mark()
+                    server.signal(signal.SIGUSR2, pid)
+                    server.wait_line("the new server is removed, this one serves on", RELOAD_S, after=mark)
+                    left = [child for child in psutil.Process(pid).children() if "nursery" not in "".join(child.cmdline())]
+                    psutil.wait_procs(left, RELOAD_S)  # until then another is refused
+                    drill.require(server.wait_version("v3", 2.0), "after an upgrade that was refused the old code is gone")
+                deploy(server.folder, f"v{number}")
+                mark = server.mark()
+                server.signal(signal.SIGUSR2, pid)
+                new = int(server.wait_line(r"upgraded: whoever connects from now on is served by pid (\d+)", RELOAD_S, after=mark)[1])
+                drill.require(server.wait_version(f"v{number}", 2.0), f"after upgrade {number - 1} the old code still answers")
+                server.wait_line(rf"\[{pid}\].* stopped after .*, exit code 0", RELOAD_S, after=mark)
+                pid = new
+            time.sleep(drill.options.seconds / 10)
+        mark = server.mark()
+        server.signal(signal.SIGTERM, pid)
+        server.wait_line(rf"\[{pid}\].* stopped after .*, exit code 0", RELOAD_S, after=mark)
+    drill.outcome.facts.append(f"{UPGRADES} upgrades, and one that was refused")
+
+
 # == streams =============================================================================================================
 
 
@@ -368,8 +305,12 @@ FOR_OURS: dict[str, Callable[[Drill], None]] = {
     "freeze": freeze,
     "streams-reload": streams_reload,
     "streams-stop": streams_stop,
+    "upgrade": upgrade,
+    **deaths.DRILLS,
+    **stalls.DRILLS,
 }
 ALL = FOR_ALL | FOR_OURS
+GROUPS: dict[str, tuple[str, ...]] = {"deaths": tuple(deaths.DRILLS), "stalls": tuple(stalls.DRILLS)}
 
 
 def run(name: str, subject: Subject, options: Options) -> Outcome:

@@ -20,6 +20,7 @@ class Outcome:
     facts: list[str] = field(default_factory=list)
     failures: dict[str, int] = field(default_factory=dict)  # by their kind
     supported: bool = True
+    unable: str = ""  # why it could not be done on this machine
 
     @property
     def good(self) -> bool:
@@ -28,11 +29,13 @@ class Outcome:
     def verdict(self) -> str:
         if not self.supported:
             return "not offered"
+        if self.unable and self.good:
+            return "NOT RUN"
         return "ok" if self.good else "FAILED"
 
     def remarks(self) -> str:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.failures.items(), key=lambda item: -item[1]))
-        return "; ".join(part for part in (*self.complaints, kinds, *self.facts) if part)
+        return "; ".join(part for part in (self.unable, *self.complaints, kinds, *self.facts) if part)
 
 
 HEAD = ("server", "drill", "requests", "failed", "worst ms", "verdict", "remarks")

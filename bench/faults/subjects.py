@@ -7,6 +7,7 @@ import http.client
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from cavalcade.testing.live import BOOT_TIMEOUT_S
 
 POLL_S = 0.02
 GET_TIMEOUT_S = 5.0
+WORKERS_S = 20.0  # for workers to come and go
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,9 @@ class Running(LiveServer):
                 self.process.wait(10)
         self.kill()
 
-    def get(self, path: str) -> str:
+    def get(self, path: str, timeout_s: float = GET_TIMEOUT_S) -> str:
         """The body of one GET. Raises `OSError` or `HTTPException`."""
-        connection = http.client.HTTPConnection(*self.address, timeout=GET_TIMEOUT_S)
+        connection = http.client.HTTPConnection(*self.address, timeout=timeout_s)
         try:
             connection.request("GET", path, headers={"connection": "close"})
             response = connection.getresponse()
@@ -153,16 +155,37 @@ class Running(LiveServer):
         """SIGKILL a worker; returns how many client connections it had. It is stopped first, so that the number stands."""
         try:
             self.signal(signal.SIGSTOP, pid)
-            # Stopping is no instant: on its way into the kernel it may accept once more.
-            while psutil.Process(pid).status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
-                pass
-            held = max(0, _sockets(pid) - self.own_sockets)
+            held = self._held_at_stop(pid)
             self.signal(signal.SIGKILL, pid)
             return held
         except (ProcessLookupError, psutil.NoSuchProcess):
             return 0  # it was on its way out, and is faster than we
 
-    def wait_workers(self, wanted: Callable[[list[int]], bool], timeout_s: float = 20.0) -> float:
+    def end_worker(self, pid: int, name: str) -> int:
+        """Have the app end this worker by a misdeed, which stops it first; returns how many connections of others it had."""
+        asking = threading.Thread(target=self._ask_until_gone, args=(f"/do/{name}?{pid}",), daemon=True)
+        asking.start()
+        held = self._held_at_stop(pid)
+        self.signal(signal.SIGCONT, pid)
+        asking.join(WORKERS_S)
+        return max(0, held - 1)
+
+    def _ask_until_gone(self, path: str) -> None:
+        """Until the worker that is meant gets it, which has no answer for us."""
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            while self.get(path, WORKERS_S) == "elsewhere":
+                pass
+
+    def _held_at_stop(self, pid: int) -> int:
+        """The client connections of a worker that is about to be stopped."""
+        # Stopping is no instant: on its way into the kernel it may accept once more.
+        deadline = time.monotonic() + WORKERS_S
+        while psutil.Process(pid).status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+            if time.monotonic() > deadline:
+                raise ServerDied(f"worker {pid} has not stopped")
+        return max(0, _sockets(pid) - self.own_sockets)
+
+    def wait_workers(self, wanted: Callable[[list[int]], bool], timeout_s: float = WORKERS_S) -> float:
         """Wait until the pids of the workers are as wanted. Returns the seconds it took."""
         began = time.monotonic()
         while not wanted(self.worker_pids):

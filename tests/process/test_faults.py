@@ -123,6 +123,26 @@ def test_scaling_loses_nothing(serve: Serve) -> None:
     assert_nothing_lost(traffic.report)
 
 
+def test_upgrades_lose_nothing(serve: Serve, tmp_path: Path) -> None:
+    server = serve()
+    pid = server.pid
+    with Traffic(server.address) as traffic:
+        for number in (2, 3):
+            more(traffic)
+            deploy(tmp_path, f"v{number}")
+            mark = server.mark()
+            server.signal(signal.SIGUSR2, pid)
+            new = int(server.wait_line(r"upgraded: whoever connects from now on is served by pid (\d+)", RELOAD_S, after=mark)[1])
+            server.wait_line(rf"\[{pid}\].* stopped after .*, exit code 0", RELOAD_S, after=mark)
+            pid = new
+        more(traffic)
+    assert_nothing_lost(traffic.report)
+    assert {*traffic.report.versions} == {"v1", "v2", "v3"}
+    mark = server.mark()
+    server.signal(signal.SIGTERM, pid)
+    server.wait_line(rf"\[{pid}\].* stopped after .*, exit code 0", RELOAD_S, after=mark)
+
+
 def test_a_stop_answers_whoever_was_accepted(serve: Serve) -> None:
     server = serve()
     traffic = Traffic(server.address)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import http.client
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cavalcade.testing.cgroups import NoControlGroup, limited
 from cavalcade.testing.clients import WAIT_S, get
 
 REFUSE = Path(__file__).parent / "refuse.py"
@@ -85,3 +89,42 @@ def test_a_log_that_cannot_be_written_holds_up_nobody(project: Any, tmp_path: Pa
             for fd in (read, write):
                 if fd >= 0:
                     os.close(fd)
+
+
+@contextmanager
+def no_fork(pid: int) -> Iterator[None]:
+    """While this lasts, a process gets EAGAIN from fork(2)."""
+    if os.geteuid() == 0:  # RLIMIT_NPROC does not bind root
+        with limited("pids", 1) as group:
+            group.add(pid)
+            yield
+    else:
+        before = resource.prlimit(pid, resource.RLIMIT_NPROC, (1, resource.prlimit(pid, resource.RLIMIT_NPROC)[1]))
+        try:
+            yield
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NPROC, before)
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process are a thing of Linux")
+def test_a_fork_that_the_kernel_refuses_is_told_with_what_to_look_at_and_tried_again(project: Any) -> None:
+    with project.server() as server:
+        pid = int(server.wait_line(r"worker 1 \(pid (\d+)\) ready", WAIT_S)[1])
+        try:
+            with no_fork(server.nursery_pids[0]):
+                server.signal(signal.SIGKILL, pid)
+                server.wait_line(r"error +worker 3 could not be forked: Resource temporarily unavailable\.$", WAIT_S)
+                server.wait_line(r"^  -> Look at the limits on processes \(ulimit -u, pids\.max\) and on memory\.$", WAIT_S)
+                server.wait_line(
+                    r"worker 3 did not become ready; 2 times in a row, next try in 1 s, 1 of 2 workers serve$",
+                    WAIT_S,
+                )
+                server.wait_line("degraded: 1 of 2 workers serve$", WAIT_S)
+                assert get(server) == "v1"
+                again = r"worker 4 did not become ready, for the same reason as before; 3 times in a row, next try in 2 s, "
+                server.wait_line(again + "1 of 2 workers serve$", WAIT_S)
+                assert get(server) == "v1"
+        except NoControlGroup as reason:
+            pytest.skip(f"root cannot be kept from forking here: {reason}")
+        server.wait_line("no longer degraded: 2 workers serve$", WAIT_S)
+        assert sum("could not be forked" in line for line in server.lines) == 1

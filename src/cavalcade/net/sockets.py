@@ -355,10 +355,18 @@ def _listening_process(port: int, inet: _Inet) -> psutil.Process | None:
 
 
 def _unix_process(path: str) -> psutil.Process | None:
+    """Who has a socket at this path, where this user may know."""
+    wanted = _absolute(path, os.getcwd())
     for laddr, pid in _listening("unix"):
-        if laddr in (path, os.path.abspath(path)):
-            return _owner(pid, "unix", laddr)
+        # The kernel keeps a path as it was given: a relative one means a file in that process's directory, not in ours.
+        with contextlib.suppress(psutil.Error, OSError):
+            if isinstance(laddr, str) and _absolute(laddr, psutil.Process(pid).cwd() if laddr[0] not in "/@" else "") == wanted:
+                return _owner(pid, "unix", laddr)
     return None
+
+
+def _absolute(path: str, folder: str) -> str:
+    return path if path.startswith("@") else os.path.normpath(os.path.join(folder, path))
 
 
 def _listening(kind: str) -> Iterator[tuple[object, int]]:

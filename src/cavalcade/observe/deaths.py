@@ -20,6 +20,7 @@ FRAMES = 12  # innermost frames of a crash that are shown
 CRASHES = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGSYS", "SIGTRAP")
 CGROUPS = Path("/sys/fs/cgroup")
 PROC = Path("/proc")
+_PF_EXITING = 0x4  # linux/sched.h
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ class OomCounters:
     def watch(self, pid: int) -> None:
         """Remember where this process is counted, and how far that counter is before it dies."""
         found = self._find(pid)
-        if found is not None:
+        # In version 1 one that is dying is shown in the root, whatever has killed it; so this is asked after the other.
+        if found is not None and not self._is_dying(pid):
             self._of[pid] = found
             if found not in self._counted:
                 self._counted[found] = read_oom_kills(found) or 0
@@ -142,6 +144,13 @@ class OomCounters:
             return False
         self._counted[path] += 1
         return True
+
+    def _is_dying(self, pid: int) -> bool:
+        try:
+            flags = (self.proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[6]
+            return bool(int(flags) & _PF_EXITING)
+        except (OSError, IndexError):  # dead and reaped
+            return True
 
     def _find(self, pid: int) -> Path | None:
         """The file that counts for this process: of its cgroup where that is mounted here, else of the nearest above, else the

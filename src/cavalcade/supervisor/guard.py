@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cavalcade import limits
@@ -36,7 +36,7 @@ class Ward:
     """What is known of one worker."""
 
     rss: int = 0
-    seen: Evidence | None = None  # of the silence it is in, or of its boot
+    seen: list[Evidence] = field(default_factory=list)  # of the silence it is in, of one it has not told of yet, or of its boot
     told: bool = False  # where it is in its boot
 
 
@@ -112,9 +112,9 @@ class Guard:
             if row.get(layout.WORKER_ID) != worker.worker_id or row.get(layout.PHASE) != layout.Phase.BOOTING or worker.box is None:
                 continue
             ward = self._ward(worker.worker_id)
-            if ward.seen is None and now >= row.get(layout.STARTED_NS) / 1e9 + self._boot_s:
+            if not ward.seen and now >= row.get(layout.STARTED_NS) / 1e9 + self._boot_s:
                 self._ask(worker)
-            elif ward.seen is not None and not ward.told:  # it has had the time between two looks to answer
+            elif ward.seen and not ward.told:  # it has had the time between two looks to answer
                 ward.told = True
                 stack = worker.box.stack()
                 frame = blackbox.culprit(stack, self._package)
@@ -129,7 +129,10 @@ class Guard:
     def _ask(self, worker: WorkerChild) -> None:
         """Have the worker write down where it is."""
         pid = worker.find_pid()
-        seen = self._ward(worker.worker_id).seen = self._new_evidence()
+        ward = self._ward(worker.worker_id)
+        self._latest(worker)  # the box is emptied, and what it holds may belong to a silence that has not been told of yet
+        seen = self._new_evidence()
+        ward.seen = [*ward.seen[-1:], seen]
         seen.stopped, seen.traced = look_at(pid)
         # A stopped process would answer when it is continued, and blame whoever runs then.
         if seen.stopped or seen.traced or worker.box is None or blackbox.DUMP_SIGNAL is None or blackbox.ASK_SIGNAL is None:
@@ -142,7 +145,7 @@ class Guard:
             pass
 
     def _give_up(self, worker: WorkerChild, seconds: float) -> None:
-        seen = self._evidence(worker)
+        seen = self._latest(worker)
         seen.stopped, seen.traced = look_at(worker.find_pid())
         name = f"worker {worker.worker_id} (pid {worker.pid})"
         if seen.stopped:
@@ -154,15 +157,13 @@ class Guard:
 
     def on_stalled(self, worker: WorkerChild, report: channel.Stalled) -> None:
         """The worker's loop turns again."""
-        ended = time.monotonic()
-        if ended - self._watch.next_look() > limits.STALL_OWN_S:  # this came first, but we have been away as well
+        if time.monotonic() - self._watch.next_look() > limits.STALL_OWN_S:  # this came first, but we have been away as well
             self.stop()
             self.start()
-        began = ended - report.ms / 1000
-        seen = self._evidence(worker)
+        began = report.ended - report.ms / 1000
+        seen = self._take_evidence(worker, began, report.ended)
         for gap in self._gaps:
-            seen.machine_s += max(0.0, min(gap.ended, ended) - max(gap.began, began))
-        self._ward(worker.worker_id).seen = None
+            seen.machine_s += max(0.0, min(gap.ended, report.ended) - max(gap.began, began))
         line = verdicts.resumed(f"worker {worker.worker_id} (pid {worker.pid})", report, seen)
         if line:
             log.warning("%s", line)
@@ -171,16 +172,24 @@ class Guard:
             log.warning("%s", verdicts.machine(self._told.ended - self._told.began))
 
     def _new_evidence(self) -> Evidence:
-        return Evidence(package=self._package, patience_s=self._patience_s)
+        return Evidence(package=self._package, patience_s=self._patience_s, asked_at=time.monotonic())
 
-    def _evidence(self, worker: WorkerChild) -> Evidence:
-        """What was seen when it fell silent, and what it has written since."""
-        seen = self._ward(worker.worker_id).seen
-        if seen is None:  # it was over before anybody looked
+    def _latest(self, worker: WorkerChild) -> Evidence:
+        """What was seen when it last fell silent, and what it has written since."""
+        ward = self._ward(worker.worker_id)
+        if not ward.seen:  # nobody has looked
             return self._new_evidence()
         if worker.box is not None:
-            seen.stack = worker.box.stack()
-        return seen
+            ward.seen[-1].stack = worker.box.stack()
+        return ward.seen[-1]
+
+    def _take_evidence(self, worker: WorkerChild, began: float, ended: float) -> Evidence:
+        """What was seen of this silence, and of no other: it may be silent again. What is older is forgotten."""
+        self._latest(worker)
+        ward = self._ward(worker.worker_id)
+        then = [seen for seen in ward.seen if began <= seen.asked_at <= ended]
+        ward.seen = [seen for seen in ward.seen if seen.asked_at > ended]
+        return then[-1] if then else self._new_evidence()  # it may have been over before anybody looked
 
     # -- the dead --------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ MOSTLY = 0.5  # the share of the time from which on a cause is the cause
 
 @dataclass
 class Evidence:
-    """What the supervisor has seen of one silence from outside."""
+    """What the supervisor has seen of one silence from outside. `asked_at` is when it looked, in seconds of the monotonic clock."""
 
     stack: Sequence[Frame] = field(default_factory=list)
     stopped: bool = False  # by SIGSTOP, when it was looked at
@@ -24,6 +24,7 @@ class Evidence:
     machine_s: float = 0.0  # of the time, the supervisor did not run either
     package: str = ""  # the app's own, wherever it is installed
     patience_s: float = 0.25  # stall_warn
+    asked_at: float = 0.0
 
 
 def resumed(name: str, stalled: channel.Stalled, seen: Evidence) -> str:
@@ -40,7 +41,8 @@ def resumed(name: str, stalled: channel.Stalled, seen: Evidence) -> str:
         run = f"generation {stalled.gc_generation}, {stalled.gc_freed} objects freed"
         return f"{name} was blocked for {stalled.ms} ms by garbage collection ({stalled.gc_ms} ms, {run}){where}; {waited}"
     if stalled.ms - stalled.starved_ms <= seen.patience_s * 1000:  # with a CPU of its own it would not have been noticed
-        return f"{name} was starved of CPU: of {stalled.ms} ms it was ready to run for {stalled.starved_ms} ms and had none; {waited}"
+        ready_ms = min(stalled.starved_ms, stalled.ms)  # what is counted began a little earlier
+        return f"{name} was starved of CPU: of {stalled.ms} ms it was ready to run for {ready_ms} ms and had none; {waited}"
     return f"{name} was blocked for {stalled.ms} ms{where or ' outside of any code of the app'}; {waited}"
 
 

@@ -23,6 +23,10 @@ import psutil
 
 READY = re.compile(r"\b[Rr]eady\b.*?(?P<url>https?://[^\s,;\"]+|unix:[^\s,;\"]+)")
 
+# "2026-01-31 12:00:00.000 +0000 [4121] info     "
+_STAMP = re.compile(r"^\S+ \S+ \S+ \[\d+\] \w+ +")
+_ORDINARY = re.compile(r" ready after | has left, drained in ")
+
 BOOT_TIMEOUT_S = 30.0
 LINE_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 30.0
@@ -260,6 +264,12 @@ class LiveServer:
             ended = not self._open_streams
         why = "ended without saying" if ended else f"did not say within {timeout_s:g} s"
         raise ServerDied(f"the server {why}: {wanted.pattern}\n{self.transcript()}")
+
+    def said_of(self, pid: int) -> list[str]:
+        """The lines of the log about one process of the server, but those that say that it is ready or has left in peace. Each
+        without time, process and level before it, to be compared word for word."""
+        lines = [_STAMP.sub("", line) for line in self.lines if f"(pid {pid})" in line]
+        return [line for line in lines if not _ORDINARY.search(line)]
 
     def transcript(self) -> str:
         """Everything that was printed, for a person."""

@@ -47,13 +47,15 @@ class Drained(msgspec.Struct, tag="drained"):
 
 
 class Stalled(msgspec.Struct, tag="stalled"):
-    """The loop was blocked for `ms` and turns again. Told one beat later, when those who `waited` have been read.
+    """The loop was blocked for `ms` and turns again since `ended` (of the monotonic clock, in seconds). Told one beat later, when those
+    who `waited` have been read; by then it may be blocked by something else.
 
     `request` is the one that was caught in the act, "" where it was none. `gc_ms` of the time went to the garbage collector (its longest
     run: `gc_generation`, `gc_freed` objects); for `starved_ms` the worker was ready to run and had no CPU.
     """
 
     ms: int
+    ended: float = 0.0
     request: str = ""
     waited: int = 0
     gc_ms: int = 0

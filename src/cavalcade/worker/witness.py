@@ -90,6 +90,7 @@ class Witness:
             _, generation, freed = self._gc_worst
             self._late = channel.Stalled(
                 ms=round(blocked_s * 1000),
+                ended=now,
                 request=self._request,
                 waited=self._running - self._begun - (1 if self._request else 0),
                 gc_ms=round(self._gc_s * 1000),

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,30 @@ def test_a_socket_file_of_a_live_server_is_refused_and_the_server_named(bind: Bi
     with pytest.raises(BindError, match=f"{path} is in use by pid {os.getpid()} "):
         sockets.bind_all([f"unix:{path}"], 16)
     assert _connects(socket.AF_UNIX, str(path))
+
+
+def test_a_live_server_is_told_from_those_whose_sockets_have_the_same_name_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The kernel keeps a relative path as it was given, so in its list all of these are "app.sock".
+    listen = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind('app.sock'); s.listen(); print(flush=True); sys.stdin.read()"
+    with ExitStack() as stack:
+        holders: dict[Path, int] = {}
+        for number in range(4):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            argv = [sys.executable, "-c", listen]
+            holder = stack.enter_context(subprocess.Popen(argv, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            holders[folder] = holder.pid
+        for folder, pid in holders.items():
+            monkeypatch.chdir(folder)
+            with pytest.raises(BindError, match=f"app.sock is in use by pid {pid} "):
+                sockets.bind_all(["unix:app.sock"], 16)
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(BindError, match=f"2/app.sock is in use by pid {holders[tmp_path / '2']} "):
+            sockets.bind_all([f"unix:{tmp_path}/2/app.sock"], 16)
 
 
 def test_a_file_that_is_no_socket_is_never_removed(tmp_path: Path) -> None:

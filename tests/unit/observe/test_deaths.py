@@ -54,10 +54,14 @@ def test_only_a_crash_is_shown_not_what_was_asked_for_before_it() -> None:
     assert crash_frames(CRASH.partition("Fatal")[0]) == ""
 
 
+STAT = "7 (cavalcade: work) S 6 6 6 0 -1 {} 1 2 3 4"  # proc_pid_stat(5) up to the flags, and a little more
+
+
 def counters(tmp_path: Path, cgroup: str, file: str, text: str) -> tuple[OomCounters, Path]:
     proc, groups = tmp_path / "proc", tmp_path / "cgroup"
     (proc / "7").mkdir(parents=True)
     (proc / "7" / "cgroup").write_text(cgroup)
+    (proc / "7" / "stat").write_text(STAT.format(0x400040))
     (groups / file).parent.mkdir(parents=True)
     (groups / file).write_text(text)
     return OomCounters(groups, proc), groups / file
@@ -88,6 +92,19 @@ def test_a_kill_for_memory_is_told_by_the_counter_that_has_grown_and_explains_on
     assert oom.take(7) is True
     oom.watch(7)
     assert oom.take(7) is False
+
+
+@pytest.mark.parametrize("dead", ["dying", "reaped"])
+def test_a_process_that_is_dying_is_looked_for_where_it_was_before(tmp_path: Path, dead: str) -> None:
+    oom, path = counters(tmp_path, "4:memory:/docker/abc\n", "memory/docker/abc/memory.oom_control", "oom_kill 0\n")
+    (tmp_path / "cgroup/memory/memory.oom_control").write_text("oom_kill 0\n")
+    oom.watch(7)
+    path.write_text("oom_kill 1\n")
+    # From here on the kernel shows it in the root, where nothing was counted.
+    (tmp_path / "proc/7/cgroup").write_text("4:memory:/\n")
+    (tmp_path / "proc/7/stat").write_text(STAT.format(0x40044C)) if dead == "dying" else (tmp_path / "proc/7/stat").unlink()
+    oom.watch(7)
+    assert oom.take(7) is True
 
 
 def test_where_nobody_counts_nothing_is_claimed(tmp_path: Path) -> None:

@@ -88,6 +88,8 @@ def test_each_cause_has_its_own_words() -> None:
     assert verdicts.resumed(NAME, starved, Evidence(STACK)) == (
         f"{NAME} was starved of CPU: of 412 ms it was ready to run for 380 ms and had none; 0 requests waited"
     )
+    all_of_it = verdicts.resumed(NAME, channel.Stalled(412, starved_ms=431), Evidence(STACK))
+    assert all_of_it == f"{NAME} was starved of CPU: of 412 ms it was ready to run for 412 ms and had none; 0 requests waited"
     stopped = verdicts.resumed(NAME, channel.Stalled(412), Evidence(stopped=True))
     assert stopped == f"{NAME} was stopped (SIGSTOP) for 412 ms; 0 requests waited"
     assert verdicts.resumed(NAME, channel.Stalled(412), Evidence()) == (
