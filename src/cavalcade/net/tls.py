@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cavalcade.config.checks import split_certificate
+from cavalcade.config.certificates import split_certificate
 from cavalcade.config.options import Settings
 from cavalcade.errors import TlsError
 from cavalcade.net import certificate

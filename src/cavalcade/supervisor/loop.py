@@ -26,9 +26,9 @@ from cavalcade import build
 from cavalcade.board.view import Board
 from cavalcade.config.options import Settings
 from cavalcade.errors import StartupError
-from cavalcade.net import sockets
+from cavalcade.net import listener, sockets
 from cavalcade.net.handover import make_queue
-from cavalcade.net.sockets import Listener
+from cavalcade.net.listener import Listener, with_scheme
 from cavalcade.net.tls import Tls
 from cavalcade.net.tls_watch import TlsWatch
 from cavalcade.observe import blackbox, deaths, logs
@@ -89,7 +89,7 @@ def _take_over(settings: Settings, predecessor: Predecessor, notifier: Notifier,
     """Be the new server of an upgrade: nothing is bound, and what is inherited is ours only when the old one says so."""
     holdings = predecessor.holdings
     tls = Tls(settings) if settings.ssl_certfile else None
-    holdings.listeners = [sockets.with_scheme(listener, "https" if tls else "http") for listener in holdings.listeners]
+    holdings.listeners = [with_scheme(listener, "https" if tls else "http") for listener in holdings.listeners]
     holdings.pid_file = PidFile(settings.pid) if settings.pid else None
     offer = predecessor.offer
     notes = [f"upgrade: taking over from pid {offer.pid}", *notes]
@@ -107,12 +107,12 @@ def _take_over(settings: Settings, predecessor: Predecessor, notifier: Notifier,
 def _listen(settings: Settings, bind_asked: bool) -> tuple[list[Listener], list[str]]:
     """The sockets to serve on, with what is to be said about them: systemd's where it has opened any, else our own."""
     scheme = "https" if settings.ssl_certfile else "http"
-    inherited = [sockets.with_scheme(listener, scheme) for listener in systemd.take_sockets(os.environ)]
+    inherited = [with_scheme(listener, scheme) for listener in systemd.take_sockets(os.environ)]
     if inherited and not bind_asked:
         return inherited, [f"socket activation: {len(inherited)} inherited from the service manager"]
     used, rest, notes = systemd.choose(inherited, settings.bind)
     bound = sockets.bind_all(rest, settings.backlog)
-    return [*used, *(sockets.with_scheme(listener, scheme) for listener in bound)], notes
+    return [*used, *(with_scheme(listener, scheme) for listener in bound)], notes
 
 
 def _supervise(
@@ -133,8 +133,8 @@ def _supervise(
     log.info("%s", _start_line(settings, rules.workers))
     for note in notes:
         log.info("%s", note)
-    for listener in holdings.listeners:
-        log.info("listening on %s", listener.url)
+    for each in holdings.listeners:
+        log.info("listening on %s%s", each.url, " (PROXY protocol)" if each.proxy_protocol else "")
     try:
         board = Board.create(rules.slots)
     except OSError as error:
@@ -231,7 +231,7 @@ class Supervisor:
                 await self._control.stop(code)
 
     def _take_status(self) -> Status:
-        urls = [listener.url for listener in self._listeners]
+        urls = [each.url for each in self._listeners]
         return status.take(self._settings, self._state, self._board, urls, self._loop.time())
 
     # -- the queue -------------------------------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ class Supervisor:
         self._board.fold(command.slot)
 
     def _serving(self, command: do.Serving) -> None:
-        urls = ", ".join(listener.url for listener in self._listeners)
+        urls = ", ".join(each.url for each in self._listeners)
         workers = "1 worker" if command.workers == 1 else f"{command.workers} workers"
         log.info("ready in %.1f s: %s (%s, pid %d)", command.seconds, urls, workers, os.getpid())
         if self._predecessor is not None:
@@ -330,12 +330,12 @@ class Supervisor:
 
     def _start_nursery(self, generation: int) -> None:
         ours, theirs = socket.socketpair()
-        listening = [listener.sock.fileno() for listener in self._listeners]
+        listening = [listener.describe(each) for each in self._listeners]
         give, take = (end.fileno() for end in self._queue)
         crash = -1
         try:
             crash = blackbox.new_file()
-            process = spawn_nursery(theirs, [*listening, self._board.fd, give, take, crash])
+            process = spawn_nursery(theirs, [*(each.fd for each in listening), self._board.fd, give, take, crash])
         except OSError as error:
             ours.close()
             if crash >= 0:
@@ -456,7 +456,7 @@ class Supervisor:
         if self._predecessor is None:
             return
         old_pid = self._predecessor.offer.pid
-        self._holdings.owned = True
+        self._holdings.own(self._settings.backlog)
         self._post(on.TakeOver(old_pid))
         try:
             if self._holdings.pid_file is not None:

@@ -32,6 +32,7 @@ from cavalcade.net import sockets
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.gate import Gate
 from cavalcade.net.handover import HandOver
+from cavalcade.net.listener import Listener, close, with_scheme
 from cavalcade.net.sweep import Sweep
 from cavalcade.net.tls import Tls
 from cavalcade.net.tls_watch import TlsWatch
@@ -54,7 +55,7 @@ class Place:
     """What a server is given by whoever runs several: sockets that others have bound and own, its row of the shared board, its
     siblings, and the two ends of the queue through which connections are handed over. By default it is alone."""
 
-    socks: list[socket.socket] = field(default_factory=list)
+    listeners: list[Listener] = field(default_factory=list)
     row: Row = field(default_factory=lambda: Row(memoryview(bytearray(layout.ROW_BYTES)).cast("Q")))
     siblings: Siblings | None = None
     give: socket.socket | None = None
@@ -84,7 +85,7 @@ class Server:
             raise TypeError("give either settings or options")
         self.settings = settings
         self.app = app
-        self._listeners: list[sockets.Listener] = []
+        self._listeners: list[Listener] = []
         self._place = Place()
         self._lifespan: Lifespan | None = None
         self._context: ConnectionContext | None = None
@@ -115,12 +116,10 @@ class Server:
     async def start(self) -> None:
         """Bind, import, run lifespan startup, accept. Raises `StartupError`, with nothing left behind."""
         # Before any user code runs: a bad certificate and a port in use are known at once, and not after a long import.
-        tls = Tls(self.settings) if self.settings.ssl_certfile else None
-        scheme = "http" if tls is None else "https"
+        self._place.tls = tls = Tls(self.settings) if self.settings.ssl_certfile else None
         bound = sockets.bind_all(self.settings.bind, self.settings.backlog)
-        self._listeners = [sockets.with_scheme(listener, scheme) for listener in bound]
-        self._place.tls = tls
-        self._place.socks = [listener.sock for listener in self._listeners]
+        self._listeners = [with_scheme(listener, "http" if tls is None else "https") for listener in bound]
+        self._place.listeners = self._listeners
         try:
             await self.boot()
         except BaseException:
@@ -168,7 +167,9 @@ class Server:
             multiprocess = place.siblings is not None
             self._wsgi = Service(loaded.app, serving, settings.threads, multiprocess=multiprocess, body_limit=settings.limit_request_body)
             self._context.wsgi = self._wsgi
-        self._gate = Gate(self._context, place.socks, siblings=place.siblings, queue=place.take, name_peer=place.name_peer, tls=place.tls)
+        self._gate = Gate(
+            self._context, place.listeners, siblings=place.siblings, queue=place.take, name_peer=place.name_peer, tls=place.tls
+        )
         self._sweep = Sweep(self._context, date_header=settings.date_header)
         self._recycle = Recycle(settings, serving.totals, time.monotonic())
         package = settings.app.partition(":")[0].partition(".")[0]
@@ -269,5 +270,5 @@ class Server:
     def _close_listeners(self) -> None:
         for listener in self._listeners:
             with contextlib.suppress(OSError):
-                sockets.close(listener)
+                close(listener)
         self._listeners = []
