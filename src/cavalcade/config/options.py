@@ -155,6 +155,9 @@ class Settings:
         metavar="PATH|auto|off",
     )
 
+    # -- protocols
+    http2: bool = option(True, "Speak HTTP/2 with clients that do, where h2 is installed (the extra http2).", "protocols")
+
     # -- timeouts
     keep_alive: Seconds = option(
         limits.KEEP_ALIVE_S, "Close an idle connection after this long.", "timeouts", aliases=("timeout_keep_alive",), minimum=0

@@ -145,6 +145,8 @@ def resolve(
         values[name], origins[name] = given.value, given.origin
     _settle_addresses(reading, values, origins)
     _settle_workers(reading, values, origins, root)
+    if values["http2"] and origins["http2"] != "default" and not checks.installed("h2"):
+        reading.notes.append(f"{origins['http2']}: HTTP/2 is not spoken, h2 is not installed here: pip install 'cavalcade[http2]'")
     settings = Settings(**values)
     problems = reading.problems + checks.together(settings, origins, cwd)
     if problems:

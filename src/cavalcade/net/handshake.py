@@ -13,7 +13,7 @@ from cavalcade.errors import PeerError
 from cavalcade.net.connection import Connection
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.link import FIRST_BYTE, NOTHING, Link
-from cavalcade.net.tls import Tls
+from cavalcade.net.tls import HTTP2, Tls
 from cavalcade.net.tls_transport import TlsTransport, put, reason
 from cavalcade.types import Address
 
@@ -94,15 +94,18 @@ class Handshake(Link):
         self.over = True
         raw = self.transport
         context = self.context
-        connection = Connection(context, "https", self.client, self.server, self.opened_at, self.tls.extension(tls))
-        transport = TlsTransport(raw, tls, self.incoming, self.outgoing, connection)
+        speaks_http2 = context.http2 is not None and tls.selected_alpn_protocol() == HTTP2
+        make: Any = context.http2 if speaks_http2 else Connection
+        link: Link = make(context, "https", self.client, self.server, self.opened_at, self.tls.extension(tls))
+        transport = TlsTransport(raw, tls, self.incoming, self.outgoing, link)
         context.connections.discard(self)
         raw.set_protocol(transport)
         deadline = self.deadline
-        connection.connection_made(transport)
-        connection.deadline = deadline
+        link.connection_made(transport)
+        if link.deadline_for == FIRST_BYTE:
+            link.deadline = deadline
         if self.write_paused:
-            connection.pause_writing()
+            link.pause_writing()
         transport.pump()  # its request may have come along with the end of the handshake
 
     def refuse_plain(self, data: bytes) -> None:

@@ -11,17 +11,17 @@ from __future__ import annotations
 import hashlib
 import os
 import ssl
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from cavalcade.config.certificates import split_certificate
+from cavalcade.config.checks import installed
 from cavalcade.config.options import Settings
 from cavalcade.errors import TlsError
 from cavalcade.net import certificate
 from cavalcade.net.certificate import Certificate
 
-ALPN = ("http/1.1",)
+HTTP2 = "h2"  # its name in ALPN (RFC 9113 section 3.2)
 
 _REQUIREMENTS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -65,8 +65,8 @@ class Tls:
     Whoever forks makes it before; `reload` then takes up what has changed in the files since.
     """
 
-    def __init__(self, settings: Settings, alpn: Iterable[str] = ALPN) -> None:
-        self._alpn = list(alpn)
+    def __init__(self, settings: Settings) -> None:
+        self._alpn = [HTTP2, "http/1.1"] if settings.http2 and installed("h2") else ["http/1.1"]
         self._settings = settings
         self._files = Files("ssl_certfile", settings.ssl_certfile, "ssl_keyfile", settings.ssl_keyfile)
         self._named = {

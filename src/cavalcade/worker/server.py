@@ -28,7 +28,7 @@ from cavalcade.board.row import Row
 from cavalcade.board.siblings import Siblings
 from cavalcade.config import sources
 from cavalcade.config.options import Settings
-from cavalcade.net import sockets
+from cavalcade.net import http2, sockets
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.gate import Gate
 from cavalcade.net.handover import HandOver
@@ -162,6 +162,7 @@ class Server:
         access = AccessLog(settings) if settings.access_log else None
         place = self._place
         self._context = ConnectionContext(serving, settings, rules, access, place.row)
+        self._context.http2 = http2.maybe_connection() if settings.http2 else None
         if loaded.interface == "wsgi":
             # Under a supervisor two workers overlap in every reload, whatever their number is.
             multiprocess = place.siblings is not None

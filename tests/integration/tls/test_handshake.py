@@ -197,7 +197,7 @@ def test_what_a_client_may_speak(run: Any, serve: Any, authority: Any, told: Any
     run(main())
 
 
-def test_http_1_1_is_agreed_on(run: Any, serve: Any, authority: Any, told: Any, tls_client: Any, in_thread: Any) -> None:
+def test_the_protocol_is_agreed_on(run: Any, serve: Any, authority: Any, told: Any, tls_client: Any, in_thread: Any) -> None:
     async def main() -> None:
         async with serve(told, lifespan="off", **authority.pair.options) as served:
 
@@ -211,7 +211,10 @@ def test_http_1_1_is_agreed_on(run: Any, serve: Any, authority: Any, told: Any, 
                 return found
 
             assert await in_thread(agreed, "spdy/3", "http/1.1") == "http/1.1"
+            assert await in_thread(agreed, "http/1.1", "h2") == "h2"
             assert await in_thread(agreed) is None
+        async with serve(told, lifespan="off", http2=False, **authority.pair.options) as served:
+            assert await in_thread(agreed, "http/1.1", "h2") == "http/1.1"
 
     run(main())
 
