@@ -2,7 +2,10 @@
 #
 #   make demo     serve the FastAPI example with two workers, and say what to try
 #   make test     lint, types and the whole test suite
+#   make tools    the proxies and checkers by others that tests/proxies needs; `make test` does it too
 #   make bench    measure against uvicorn (needs wrk)
+#   make bench-overhead   what supervision costs: all of it against none (needs wrk and valgrind)
+#   make bench-ws WebSocket echo against uvicorn, gunicorn and granian
 #   make faults   reload, recycle, break, scale, kill and stop a server under traffic, and count the lost requests: none
 #   make faults-peers   the same for gunicorn + uvicorn-worker, uvicorn, granian and hypercorn, where they offer it
 #   make format   format the source
@@ -14,6 +17,8 @@ PORT ?= 8000
 VENV ?= .venv
 COMPILED ?= .venv-compiled
 PEERS ?= .venv-peers
+# The tests look here, and skip what is not there.
+TOOLS = .venv-tools
 BIN = $(VENV)/bin
 PIP = python -m pip install --quiet --quiet --disable-pip-version-check
 SOURCES := $(shell find src -name '*.py' -o -name '*.pxd' -o -name 'py.typed')
@@ -21,7 +26,7 @@ SOURCES := $(shell find src -name '*.py' -o -name '*.pxd' -o -name 'py.typed')
 # `make PORT=9000 demo` is for this file; the server itself would read PORT too.
 unexport PORT
 
-.PHONY: demo test test-compiled lint types pytest bench faults faults-peers format docs clean
+.PHONY: demo test test-compiled tools lint types pytest bench bench-overhead faults faults-peers format docs clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.installed
@@ -37,16 +42,24 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-pytest: $(VENV)/.installed
+pytest: $(VENV)/.installed $(TOOLS)/.installed
 	EXPECT_BUILD=pure $(BIN)/pytest -n auto $(PYTEST_ARGS)
 
 # The same suite against an ordinary, compiled install.
-test-compiled: $(COMPILED)/.installed
+test-compiled: $(COMPILED)/.installed $(TOOLS)/.installed
 	EXPECT_BUILD=$(EXPECT_BUILD) $(COMPILED)/bin/pytest -n auto $(PYTEST_ARGS)
+
+tools: $(TOOLS)/.installed
 
 bench: $(VENV)/.installed $(COMPILED)/.installed
 	@CAVALCADE_PURE=1 $(BIN)/$(PIP) --editable '.[dev,bench]'
 	$(BIN)/python bench/run.py --cavalcade $(BIN)/python --cavalcade $(COMPILED)/bin/python $(BENCH_ARGS)
+
+bench-overhead: $(VENV)/.installed
+	$(BIN)/python bench/overhead.py --require 0.01 $(OVERHEAD_ARGS)
+
+bench-ws: $(VENV)/.installed $(COMPILED)/.installed $(PEERS)/.installed
+	@$(BIN)/python bench/ws_echo.py --cavalcade $(BIN)/python --cavalcade $(COMPILED)/bin/python --peers-python $(PEERS)/bin/python $(BENCH_ARGS)
 
 faults: $(VENV)/.installed
 	@$(BIN)/python bench/faults $(FAULTS_ARGS)
@@ -87,7 +100,15 @@ $(PEERS)/.installed: bench/faults/peers.txt
 	@$(PEERS)/bin/$(PIP) --upgrade -r $<
 	@touch $@
 
+# One by one: what there is no wheel of for this machine is left out, and its tests say so.
+$(TOOLS)/.installed: tests/proxies/tools.txt
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer was found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "installing into $(TOOLS) ..."
+	@test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	@for tool in $$(grep -o '^[^#]*' $<); do $(TOOLS)/bin/$(PIP) --only-binary :all: "$$tool" || echo "not to be had here: $$tool"; done
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(COMPILED) $(PEERS) .venv-other build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
+	rm -rf $(VENV) $(COMPILED) $(PEERS) $(TOOLS) .venv-other build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
 	find src -name '*.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

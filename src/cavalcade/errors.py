@@ -8,11 +8,14 @@
     |-- ControlError        a running server cannot be reached or steered      exit 1
     |-- StartupError        what was asked for cannot start                    exit 3
     |   |-- BindError         an address cannot be listened on
+    |   |-- TlsError          a certificate, a key or a list of ciphers cannot be used
     |   |-- AppLoadError      the app cannot be imported, found or understood
     |   |-- LifespanFailed    the app's own startup failed
     |   |-- BootTimeout       the app was not ready within `boot_timeout`
     |   `-- ChangeRefused     a running server could not be changed and goes on as it was
     |-- PeerError           the client's: carries the HTTP status that answers it
+    |   |-- StreamFault       HTTP/2: a message that is none; its stream is reset, the others go on
+    |   `-- ConnectionFault   HTTP/2: the connection ends with GOAWAY
     `-- AppProtocolError    the app's: it broke the ASGI rules
 
 An error shown to a person has a cause (the message), a fix, and sometimes a traceback that holds the user's frames
@@ -63,6 +66,10 @@ class StartupError(CavalcadeError):
 
 class BindError(StartupError):
     """An address cannot be listened on."""
+
+
+class TlsError(StartupError):
+    """A certificate, its key, a list of authorities or of ciphers cannot be used."""
 
 
 class AppLoadError(StartupError):
@@ -136,6 +143,22 @@ class VersionNotSupported(PeerError):
     """A protocol version that this listener does not speak (RFC 9110 section 15.6.6)."""
 
     status = 505
+
+
+class StreamFault(PeerError):
+    """A message that is malformed, or a frame where none may be: its stream is reset with `code` (RFC 9113 sections 5.4.2, 8.1.1)."""
+
+    def __init__(self, cause: str, code: int) -> None:
+        super().__init__(cause)
+        self.code = code
+
+
+class ConnectionFault(PeerError):
+    """What HTTP/2 does not allow a peer, or nobody would put up with: the connection ends with GOAWAY and `code` (RFC 9113, 5.4.1)."""
+
+    def __init__(self, cause: str, code: int) -> None:
+        super().__init__(cause)
+        self.code = code
 
 
 class NotGet(PeerError):

@@ -24,6 +24,7 @@ PIPELINED_PER_TURN = 16  # requests of one connection that are begun before othe
 PIPELINE_BUFFER_BYTES = 64 * KIB  # bytes of later requests held behind a running one before the socket is paused
 WRITE_HIGH_BYTES = 64 * KIB  # response bytes not yet taken by the kernel before `send` waits
 JOIN_BYTES = 64 * KIB  # head and body up to this are joined into one write; beyond it the copy costs more
+TLS_UNASKED_BYTES = 256 * KIB  # what TLS itself sends in the life of a connection, such as new keys: beyond it, closed
 WSGI_BODY_BYTES = 256 * KIB  # of a request body that are here before a thread is taken for it; with threads=0, that stay in memory
 WSGI_SPOOL_BYTES = 1024 * MIB  # longest body kept in a file with threads=0, where limit_request_body says nothing: waitress's limit
 WSGI_RESPONSE_BYTES = 1 * MIB  # of a streamed response that the client has not taken, before the app's thread waits for it
@@ -32,6 +33,28 @@ FILE_READ_BYTES = 64 * KIB  # read at a time of a file that the kernel cannot se
 FILE_TURN_BYTES = 1 * MIB  # that the kernel is asked to send of a file before others have their turn
 UNREAD_BODY_BYTES = 256 * KIB  # body bytes that are read and thrown away to keep a connection; beyond it: closed
 LINGER_S = 2.0  # after our last byte, how long the peer's bytes are read so that it sees the answer, not a reset
+
+# -- HTTP/2 ----------------------------------------------------------------------------------------------------------------
+H2_STREAMS = 100  # in flight on one connection: the least that RFC 9113 section 6.5.2 recommends; over it: REFUSED_STREAM
+H2_FRAME_BYTES = 16 * KIB  # of one frame: the least that must be taken, so that no frame holds others up for long
+H2_STREAM_WINDOW_BYTES = 128 * KIB  # request body of one stream on its way: twice BODY_BUFFER_BYTES, so that it never closes below that
+H2_STREAM_WINDOW_MAX_BYTES = 1 * MIB  # ... of one whose app reads as fast as it comes, because a window is all there is in one round trip
+H2_WINDOW_EXTRA_BYTES = 4 * MIB  # ... what such streams of one connection have beyond the usual window, together
+H2_CONNECTION_WINDOW_BYTES = 8 * MIB  # given back on arrival: what is held is bounded stream by stream, and a slow one stops nobody else
+H2_OUTPUT_BYTES = 64 * KIB  # frames made before the transport takes them; what comes later waits as it is, uncopied
+H2_RESUME_BYTES = 16 * KIB  # of WRITE_HIGH_BYTES that wait in one stream: one frame, below which `send` goes on
+H2_HELD_OUTPUT_BYTES = 256 * KIB  # not taken by the peer, after which nothing more of it is read: its requests all have answers
+H2_HEAD_FRAMES = 32  # HEADERS and CONTINUATION of one head (CVE-2024-27316, the CONTINUATION flood)
+H2_HEAD_FACTOR = 4  # a head up to this many times its limit is read and answered 431; beyond it (an HPACK bomb) the connection ends
+H2_CONTROL_FRAMES = 1000  # frames without use (SETTINGS, PING, PRIORITY, empty ones) at once: CVE-2019-9512, -9513, -9515, -9518 ...
+H2_CONTROL_FRAMES_PER_S = 100.0  # ... and for ever; requests and responses earn more
+H2_CONTROL_PER_REQUEST = 8.0
+H2_CONTROL_PER_DATA = 2.0  # window updates that a peer may send for one DATA frame of ours: its own, and the connection's
+H2_RESETS = 200  # requests that are cancelled, or provoke a reset, at once (CVE-2023-44487 rapid reset, CVE-2025-8671 MadeYouReset) ...
+H2_RESETS_PER_S = 20.0  # ... and for ever: a page that is left cancels what it had asked for, a flood does nothing else
+H2_RESETS_PER_REQUEST = 0.5
+H2_LATELY_RESET = 256  # streams that we have reset and whose peer may not know it yet
+H2_SETTLE_S = 1.0  # between the two GOAWAYs of a drain, where the peer does not answer our PING
 
 # -- WebSocket ---------------------------------------------------------------------------------------------------------
 WS_MESSAGE_BYTES = 16 * MIB  # uvicorn, hypercorn and gunicorn have the same; over it, inflated: close code 1009
@@ -85,6 +108,9 @@ MEMORY_SAMPLES = 5  # so many in a row over max_memory, and it asks to be replac
 BOOT_STACK_S = 0.5  # so long before boot_timeout a worker that still boots is asked where it is
 KILL_AFTER_S = 2.0  # beyond the graceful timeout, before a worker that will not go is killed
 BOOT_STOP_S = 1.0  # a worker that is not ready yet has nothing to finish; after this it is killed
+CERTIFICATE_LOOK_S = 1.0  # how often the certificate files are looked at
+CERTIFICATE_RETRY_S = 5.0  # a worker that could not read what the supervisor could tries again after this
+CERTIFICATE_WARN_S = 86400.0  # how often it is said that a certificate expires
 SIGNAL_ECHO_S = 0.2  # the same signal again within this is one wish: a shell or a wrapper passed Ctrl-C on as well
 WATCHDOG_SILENCE_S = 1.0  # a service manager's watchdog is fed while some worker's loop turned within this
 BACKLOG = 2048

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cavalcade.config import addresses, checks, cpus, trusted
+from cavalcade.config import addresses, certificates, checks, cpus, trusted
 from cavalcade.config.options import Settings
 from cavalcade.config.trusted import Trusted
 from cavalcade.config.values import OPTIONS, Option, advise, find, quote, read
@@ -108,10 +108,12 @@ def _normal(option: Option, value: Any) -> Any:
         read_one = trusted.entry if option.name == "trusted_proxies" else trusted.header
         words = [word for item in value for word in item.replace(",", " ").split()]
         return tuple(dict.fromkeys(read_one(word) for word in words))
+    if option.name == "ssl_sni":
+        return tuple(certificates.certificate_for(item) for item in value)
     if option.name == "host":
         return addresses.host_name(value)
     if option.name in ("root_path", "mount_path"):
-        return checks.path_prefix(value)
+        return trusted.path_prefix(value)
     return value
 
 
@@ -150,6 +152,8 @@ def resolve(
     _settle_workers(reading, values, origins, root)
     if trusted.ANY in values["trusted_proxies"]:
         _note_trust_in_all(reading, values, origins)
+    if values["http2"] and origins["http2"] != "default" and not checks.installed("h2"):
+        reading.notes.append(f"{origins['http2']}: HTTP/2 is not spoken, h2 is not installed here: pip install 'cavalcade[http2]'")
     settings = Settings(**values)
     problems = reading.problems + checks.together(settings, origins, cwd)
     if problems:

@@ -10,7 +10,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
+
+from cavalcade.config.addresses import parse
+from cavalcade.config.options import Settings
 
 HEADERS = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix", "forwarded")
 PRESETS: dict[str, tuple[str, ...]] = {
@@ -76,3 +80,22 @@ class Trusted:
                 self._known.clear()
             self._known[host] = known
         return known
+
+
+def path_prefix(text: str) -> str:
+    """A path prefix in its canonical form: no slash at its end, none twice; "" for the root."""
+    return re.sub(r"/{2,}", "/", text).rstrip("/")
+
+
+def check(settings: Settings, complain: Callable[[str, str], None]) -> None:
+    """What is wrong with the options about proxies, taken together."""
+    trusted, believed = settings.trusted_proxies, settings.forwarded_headers
+    if NONE in trusted and len(trusted) > 1:
+        complain("trusted_proxies", "has none and others: keep one of both")
+    both = [name for name in ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host") if name in believed]
+    if "forwarded" in believed and both:
+        complain("forwarded_headers", f"has forwarded and {both[0]}: a proxy sets one of them, and hands the other on as a client sent it")
+    if NONE in trusted:
+        for bind in settings.bind:
+            if parse(bind).proxy_protocol:
+                complain("bind", f"{bind} needs trusted_proxies: whose PROXY protocol headers are to be believed")

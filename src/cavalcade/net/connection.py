@@ -6,7 +6,6 @@ Requests of one connection are answered one after the other. While one runs, lat
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
@@ -39,13 +38,22 @@ perf_counter = time.perf_counter
 class Connection(Link):
     """Speaks HTTP/1.1 and HTTP/1.0."""
 
-    def __init__(self, context: ConnectionContext, scheme: str, client: Address | None, server: Address | None, opened_at: float) -> None:
+    def __init__(
+        self,
+        context: ConnectionContext,
+        scheme: str,
+        client: Address | None,
+        server: Address | None,
+        opened_at: float,
+        tls: dict[str, Any] | None = None,
+    ) -> None:
+        """`tls` is what the app is told of the TLS that the connection is over."""
         Link.__init__(self, context, scheme, client, server, opened_at)
         self.engine = H1(self, context.rules)
         wsgi = context.wsgi
         # What all requests of this connection have in common: of an ASGI scope, or of a WSGI environ.
         self.template = (
-            asgi_scope.template(context.serving, scheme, client, server) if wsgi is None else wsgi.template(scheme, client, server)
+            asgi_scope.template(context.serving, scheme, client, server, tls) if wsgi is None else wsgi.template(scheme, client, server)
         )
         self.own_template = self.template  # that of requests which no proxy makes for somebody else
         self.asker = ""  # the client for the access log, where it is not the peer
@@ -155,6 +163,16 @@ class Connection(Link):
         else:
             exchange.begin()
 
+    def on_preface(self, data: bytes) -> bool:
+        """The client speaks HTTP/2 without having asked whether we do (RFC 9113 section 3.3, prior knowledge)."""
+        context = self.context
+        if context.http2 is None or self.version or self.moved_in or self.secure:  # under TLS it has to ask (RFC 9113 section 3.2)
+            return False
+        link = context.http2(context, self.scheme, self.client, self.server, self.opened_at)
+        link.succeed(self)
+        link.begin(data)
+        return True
+
     def await_request_body(self, head: Head) -> None:
         self.body_pending = True
         self.discarded = 0
@@ -218,23 +236,6 @@ class Connection(Link):
             self.write_piece(body, size, more)
         if not more:
             self.response_done()
-
-    def write_now(self, data: bytes) -> None:
-        """Give a whole small response to the kernel at once, around the transport: its queue costs more than the system call.
-
-        Only while the transport has nothing queued, or bytes would overtake each other, and is not closing, or the descriptor could
-        already be somebody else's: both loops mark a transport as closing before they close its descriptor.
-        """
-        transport = self.transport
-        if transport.is_closing() or transport.get_write_buffer_size():
-            transport.write(data)
-            return
-        try:
-            sent = os.write(self.fd, data)
-        except OSError:  # full, or broken: the transport knows what to do
-            sent = 0
-        if sent != len(data):
-            transport.write(data[sent:])
 
     def write_piece(self, body: bytes, size: int, more: bool) -> None:
         engine = self.engine

@@ -27,8 +27,10 @@ from cavalcade.errors import PeerError
 from cavalcade.net import handover, proxied
 from cavalcade.net.connection import Connection
 from cavalcade.net.context import ConnectionContext
-from cavalcade.net.link import IDLE
+from cavalcade.net.handshake import Handshake
+from cavalcade.net.link import IDLE, Link
 from cavalcade.net.listener import Listener
+from cavalcade.net.tls import Tls
 from cavalcade.types import Address
 from cavalcade.wire.proxy_header import plain
 
@@ -50,9 +52,11 @@ class Gate:
         siblings: Siblings | None = None,
         queue: socket.socket | None = None,
         name_peer: Callable[[socket.socket], Address | None] | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self._context = context
         self._name_peer = name_peer
+        self._tls = tls
         self._loop = context.loop
         self._listeners = list(listeners)
         self._siblings = siblings
@@ -169,9 +173,12 @@ class Gate:
             self._adopt(connected, self._new_link(client, server))
         return True
 
-    def _new_link(self, client: Address | None, server: Address | None) -> Connection:
+    def _new_link(self, client: Address | None, server: Address | None) -> Link:
         """What speaks to a client that has just connected."""
-        return Connection(self._context, "http", client, server, time.monotonic())
+        now = time.monotonic()
+        if self._tls is None:
+            return Connection(self._context, "http", client, server, now)
+        return Handshake(self._context, self._tls, client, server, now)
 
     def _take_over(self, queue: socket.socket) -> bool:
         """Take one connection from a sibling that leaves; False when there is none."""
@@ -187,7 +194,7 @@ class Gate:
             self._adopt(sock, connection)
         return True
 
-    def _adopt(self, sock: socket.socket, connection: Connection) -> None:
+    def _adopt(self, sock: socket.socket, connection: Link) -> None:
         self._context.opened()
         task = self._loop.create_task(self._connect(connection, sock))
         self._starting.add(task)
@@ -227,7 +234,7 @@ class Gate:
         sock.close()
         context.closed()
 
-    async def _connect(self, connection: Connection, sock: socket.socket) -> None:
+    async def _connect(self, connection: Link, sock: socket.socket) -> None:
         try:
             # The loops ask for no base class, their type stubs do.
             await self._loop.connect_accepted_socket(lambda: connection, sock)  # type: ignore[type-var]

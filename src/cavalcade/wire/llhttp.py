@@ -21,7 +21,9 @@ def raise_reason(error: Exception, data: bytes) -> bool:
         raise error.__context__ if isinstance(error.__context__, PeerError) else error
     if isinstance(error, httptools.HttpParserInvalidMethodError):
         if data[:1] == TLS_HANDSHAKE:
-            raise PeerError("TLS spoken to a plain HTTP port", fix="use http:// here, or serve TLS") from None
+            raise PeerError(
+                "TLS spoken to a plain HTTP port", fix="use http:// here, or give the server --ssl-certfile and --ssl-keyfile"
+            ) from None
         if data.startswith((b"PROXY ", PROXY_V2)):
             raise PeerError("a PROXY protocol header at an address that expects none", fix="bind it with ?proxy_protocol=on") from None
         method = data.partition(b" ")[0]

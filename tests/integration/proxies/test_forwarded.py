@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from cavalcade.config.trusted import HEADERS
@@ -141,6 +142,30 @@ def test_a_wsgi_app_has_them_in_its_environ(run: Any, serve: Any, threads: int) 
             ]
             ports = [environ.get("REMOTE_PORT") for environ in environs]
             assert ports == [None, str(client.sock.getsockname()[1]), "9"]
+
+    run(main())
+
+
+def test_streams_of_one_http2_connection_have_each_their_own_client(run: Any, serve: Any, app: Any) -> None:
+    async def main() -> None:
+        async with serve(app, **OPTIONS, **ALL) as served:
+            async with httpx.AsyncClient(http1=False, http2=True, base_url=served.url) as client:
+                said: list[dict[str, str]] = [
+                    {"x-forwarded-for": "6.6.6.6, 203.0.113.7", "x-forwarded-proto": "https", "x-forwarded-host": "example.com"},
+                    {},
+                    {"x-forwarded-for": "203.0.113.8", "x-forwarded-prefix": "/api"},
+                    {"x-forwarded-for": "6.6.6.6, 203.0.113.7", "x-forwarded-proto": "https", "x-forwarded-host": "example.com"},
+                ]
+                for fields in said:
+                    answer = await client.get("/x", headers=fields)
+                    assert (answer.status_code, answer.http_version) == (200, "HTTP/2")
+            hosts = [dict(scope["headers"])[b"host"] for scope in app.scopes]
+            own = served.url.removeprefix("http://").encode()
+            assert hosts == [b"example.com", own, own, b"example.com"]
+            seen = [(scope["client"][0], scope["scheme"], scope["path"]) for scope in app.scopes]
+            first = ("203.0.113.7", "https", "/x")
+            assert seen == [first, ("127.0.0.1", "http", "/x"), ("203.0.113.8", "http", "/api/x"), first]
+            assert [line.partition(" ")[0].partition(":")[0] for line in served.access] == [client for client, *_ in seen]
 
     run(main())
 

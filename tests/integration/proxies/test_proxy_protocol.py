@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import socket
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cavalcade.testing.certificates import Authority
 from cavalcade.wire.proxy_header import V2
 
 BIND = "127.0.0.1:0?proxy_protocol=on"
@@ -177,6 +179,33 @@ def test_a_version_2_header_where_none_is_expected_is_recognised_too(run: Any, s
             refused = await served.ask(TCP6 + GET)
             assert refused.status == 400
             assert b"a PROXY protocol header at an address that expects none" in refused.body
+
+    run(main())
+
+
+@pytest.mark.parametrize("pace", ["at once", "apart"])
+def test_it_comes_before_tls(run: Any, serve: Any, app: Any, tmp_path: Path, pace: str) -> None:
+    authority = Authority(tmp_path)
+
+    async def main() -> None:
+        async with serve(app, bind=BIND, lifespan="off", **authority.pair.options) as served:
+            with socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2]))) as sock:
+                sock.setblocking(False)
+                loop = asyncio.get_running_loop()
+                if pace == "apart":
+                    await loop.sock_sendall(sock, V1[:30])
+                    await asyncio.sleep(0)
+                    await loop.sock_sendall(sock, V1[30:])
+                else:
+                    await loop.sock_sendall(sock, V1)
+                reader, writer = await asyncio.open_connection(sock=sock, ssl=authority.client(), server_hostname="localhost")
+                writer.write(GET)
+                assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+            (scope,) = app.scopes
+            assert (scope["client"], scope["scheme"]) == (("203.0.113.7", 56324), "https")
 
     run(main())
 
