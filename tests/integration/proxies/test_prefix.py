@@ -157,7 +157,7 @@ def test_outside_of_the_mount_path_the_server_answers_and_says_why(run: Any, ser
                 assert (answer.status, answer.header("cavalcade-reason")) == (404, "outside-mount-path"), target
                 assert answer.body == b"Not Found: what is served here is below /api/\n"
             assert (await served.ask(request("/api/hello"))).status == 200
-            assert len(served.access) == 6
+            await served.until(lambda: len(served.access) == 6)
 
     run(main())
 
