@@ -21,6 +21,12 @@ PIPELINED_PER_TURN = 16  # requests of one connection that are begun before othe
 PIPELINE_BUFFER_BYTES = 64 * KIB  # bytes of later requests held behind a running one before the socket is paused
 WRITE_HIGH_BYTES = 64 * KIB  # response bytes not yet taken by the kernel before `send` waits
 JOIN_BYTES = 64 * KIB  # head and body up to this are joined into one write; beyond it the copy costs more
+WSGI_BODY_BYTES = 256 * KIB  # of a request body that are here before a thread is taken for it; with threads=0, that stay in memory
+WSGI_SPOOL_BYTES = 1024 * MIB  # longest body kept in a file with threads=0, where limit_request_body says nothing: waitress's limit
+WSGI_RESPONSE_BYTES = 1 * MIB  # of a streamed response that the client has not taken, before the app's thread waits for it
+WSGI_TURN_S = 0.005  # with threads=0 a response that is made piece by piece lets others have their turn after this long
+FILE_READ_BYTES = 64 * KIB  # read at a time of a file that the kernel cannot send by itself (TLS, HTTP/2)
+FILE_TURN_BYTES = 1 * MIB  # that the kernel is asked to send of a file before others have their turn
 UNREAD_BODY_BYTES = 256 * KIB  # body bytes that are read and thrown away to keep a connection; beyond it: closed
 LINGER_S = 2.0  # after our last byte, how long the peer's bytes are read so that it sees the answer, not a reset
 
@@ -80,6 +86,7 @@ SIGNAL_ECHO_S = 0.2  # the same signal again within this is one wish: a shell or
 WATCHDOG_SILENCE_S = 1.0  # a service manager's watchdog is fed while some worker's loop turned within this
 BACKLOG = 2048
 WORKERS_MAX = 512
+THREADS_MAX = 1024  # of one worker, for a WSGI app; each has a stack, and they share one interpreter lock
 BOARD_ROWS = 2 * WORKERS_MAX  # in a reload the old and the new workers overlap
 
 # -- logs ----------------------------------------------------------------------------------------------------------------

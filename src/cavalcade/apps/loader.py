@@ -22,7 +22,7 @@ from cavalcade.apps.frames import user_frames
 from cavalcade.apps.nature import Look, Nature
 from cavalcade.config.options import Settings
 from cavalcade.errors import AppLoadError, CavalcadeError
-from cavalcade.types import ASGIApp
+from cavalcade.types import App, ASGIApp, Interface
 
 __all__ = ["LoadedApp", "Reference", "being_imported", "load", "parse", "usable", "user_frames"]
 
@@ -53,11 +53,12 @@ _importing = ""
 class LoadedApp:
     """An app that can be called. `name` is the full reference that was found; `notes` is what the operator ought to hear."""
 
-    app: ASGIApp
+    app: App
     name: str
     kind: str
     import_s: float
     notes: tuple[str, ...] = ()
+    interface: Interface = "asgi"
 
 
 @dataclass(frozen=True)
@@ -123,15 +124,18 @@ def load(settings: Settings) -> LoadedApp:
         reference, item = _search(module, reference)
         notes.append(f"{module.__name__} names no app; serving {reference}. Pin it: cavalcade {reference}")
     item, kind = _made(item, reference, settings, notes)
-    return LoadedApp(_checked(item, reference), str(reference), kind, time.perf_counter() - started, tuple(notes))
+    app, interface = _checked_as(item, nature.look(item), str(reference), settings)
+    notes += _unused(settings, interface)
+    return LoadedApp(app, str(reference), kind, time.perf_counter() - started, tuple(notes), interface)
 
 
-def usable(item: object, name: str) -> LoadedApp:
+def usable(item: object, name: str, settings: Settings) -> LoadedApp:
     """The same checks for an app that is already an object. Raises `AppLoadError`."""
     looked = nature.look(item)
     if looked.nature is Nature.FACTORY:
         raise AppLoadError(f"{name} is a function without arguments, not an app.", fix="Call it, and pass on what it returns.")
-    return LoadedApp(_checked_as(item, looked, name), name, looked.kind, 0.0)
+    app, interface = _checked_as(item, looked, name, settings)
+    return LoadedApp(app, name, looked.kind, 0.0, tuple(_unused(settings, interface)), interface)
 
 
 # -- import --------------------------------------------------------------------------------------------------------------
@@ -265,7 +269,7 @@ def _candidates(owner: object) -> list[tuple[str, str]]:
         looked = nature.look(item)
         if nature.is_framework(item):
             found.append((0, name, looked.kind))
-        elif name in APP_NAMES and looked.nature in (Nature.ASGI, Nature.ASGI2):
+        elif name in APP_NAMES and looked.nature in (Nature.ASGI, Nature.ASGI2, Nature.WSGI):
             found.append((1, name, looked.kind))
         elif name in FACTORY_NAMES and looked.nature is Nature.FACTORY:
             found.append((2, name, looked.kind))
@@ -346,19 +350,21 @@ def _call(factory: object, reference: Reference, settings: Settings, *positional
     return made, nature.kind_of(made)
 
 
-def _checked(item: object, reference: Reference) -> ASGIApp:
-    return _checked_as(item, nature.look(item), str(reference))
-
-
-def _checked_as(item: object, looked: Look, name: str) -> ASGIApp:
-    """The object as an ASGI 3 app. Raises `AppLoadError` where it is none."""
+def _checked_as(item: object, looked: Look, name: str, settings: Settings) -> tuple[App, Interface]:
+    """The object as an ASGI 3 or WSGI app. Raises `AppLoadError` where it is neither, or not the one that was asked for."""
+    wanted = settings.interface
+    if looked.nature is Nature.WSGI or (wanted == "wsgi" and looked.nature is Nature.ASGI and not nature.is_async(item)):
+        if wanted == "asgi":
+            raise AppLoadError(f"{name} is a WSGI app ({_plain(looked)}), and --interface asgi was asked for.", fix=_asgi_fix(looked))
+        if settings.lifespan == "on":
+            raise AppLoadError(f"{name} is a WSGI app ({_plain(looked)}): WSGI has no lifespan.", fix="Leave --lifespan on out.")
+        return cast(App, item), "wsgi"
+    if wanted == "wsgi" and looked.nature in (Nature.ASGI, Nature.ASGI2):
+        raise AppLoadError(f"{name} is an ASGI app ({looked.kind}), and --interface wsgi was asked for.", fix="Leave --interface out.")
     if looked.nature is Nature.ASGI:
-        return cast(ASGIApp, item)
+        return cast(ASGIApp, item), "asgi"
     if looked.nature is Nature.ASGI2:
-        return nature.adapt(item)
-    if looked.nature is Nature.WSGI:
-        cause = f"{name} is a WSGI app ({looked.kind}); this version serves ASGI only."
-        raise AppLoadError(cause, fix=_wsgi_fix(looked))
+        return nature.adapt(item), "asgi"
     if looked.nature is Nature.ROUTER:
         fix = "Serve the app that includes it: app = FastAPI(); app.include_router(...)" if looked.kind == "APIRouter" else ""
         raise AppLoadError(f"{name} is {_a(looked.kind)}, not an app.", fix=fix or "Serve the app that it is registered with.")
@@ -371,17 +377,29 @@ def _checked_as(item: object, looked: Look, name: str) -> ASGIApp:
     if looked.nature is Nature.FACTORY:
         raise AppLoadError(f"{name} made another factory, not an app.", fix="Return the app itself.")
     if looked.takes:
-        cause = f"{name} is {_a(looked.kind)} that takes {looked.takes}; an ASGI app takes (scope, receive, send), a factory nothing."
+        known = "an ASGI app takes (scope, receive, send), a WSGI app (environ, start_response), a factory nothing"
+        cause = f"{name} is {_a(looked.kind)} that takes {looked.takes}; {known}."
         fix = "Give its arguments defaults, or write a function without arguments that calls it." if looked.kind == "function" else ""
         raise AppLoadError(cause, fix=fix)
     fix = f"Name the app in it: cavalcade {name.replace(':', '.')}:app" if looked.kind == "module" else ""
-    raise AppLoadError(f"{name} is {_a(looked.kind)}, not an app.", fix=fix or "Name an ASGI app: a FastAPI, Starlette or Django app.")
+    raise AppLoadError(f"{name} is {_a(looked.kind)}, not an app.", fix=fix or "Name an app: a FastAPI, Starlette, Flask or Django app.")
 
 
-def _wsgi_fix(looked: Look) -> str:
+def _asgi_fix(looked: Look) -> str:
     if looked.kind.startswith("Django"):
-        return "Serve the project's asgi.py: cavalcade PROJECT.asgi:application"
-    return "Wrap it: app = a2wsgi.WSGIMiddleware(app)  (pip install a2wsgi), or keep it on a WSGI server."
+        return "Serve the project's asgi.py: cavalcade PROJECT.asgi:application, or leave --interface out."
+    return "Leave --interface out: it is served as WSGI then."
+
+
+def _plain(looked: Look) -> str:
+    return looked.kind.removesuffix(" (WSGI)")
+
+
+def _unused(settings: Settings, interface: Interface) -> list[str]:
+    """What was asked for and has no meaning for this app."""
+    if interface == "asgi" and settings.threads != Settings().threads:
+        return [f"--threads {settings.threads} is not used: it is for WSGI apps, and this is an ASGI app, which runs in the event loop"]
+    return []
 
 
 # -- words ---------------------------------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def look(item: object) -> Look:
     function = isinstance(item, functools.partial) or inspect.isroutine(item)
     if _fits(plain, 3):
         if not _takes_any(plain):
-            is_factory = function and _all_optional(plain) and not _is_async(item)
+            is_factory = function and _all_optional(plain) and not is_async(item)
             return Look(Nature.FACTORY if is_factory else Nature.ASGI, kind)
         # `def wrapper(*args, **kwargs)` takes anything; what it wraps says what it is, if that is certain.
         if _fits(declared, 3):
@@ -125,16 +125,18 @@ def _nature_of_other(item: object, signature: inspect.Signature, function: bool)
     if _fits(signature, 0):
         if not function:
             return Nature.OTHER
-        return Nature.ASYNC_FACTORY if _is_async(item) else Nature.FACTORY
-    if _fits(signature, 2) and not _is_async(item):
+        return Nature.ASYNC_FACTORY if is_async(item) else Nature.FACTORY
+    if _fits(signature, 2) and not is_async(item):
         return Nature.WSGI
-    if _fits(signature, 1) and not _is_async(item) and next(iter(signature.parameters)) == "scope":
+    if _fits(signature, 1) and not is_async(item) and next(iter(signature.parameters)) == "scope":
         return Nature.ASGI2
     return Nature.OTHER
 
 
 def _nature_of_class(item: type) -> Nature:
     signature = _signature(item, follow_wrapped=False)
+    if signature is not None and hasattr(item, "__iter__") and _fits(signature, 2) and not _fits(signature, 1):
+        return Nature.WSGI  # PEP 3333 has such a class: called with environ and start_response, its instance is the iterable
     if hasattr(item, "__await__"):  # `await App(scope, receive, send)`, as Starlette's HTTPEndpoint
         return Nature.ASGI
     call = inspect.getattr_static(item, "__call__", None)
@@ -177,7 +179,8 @@ def _all_optional(signature: inspect.Signature) -> bool:
     return _fits(signature, 0) and "scope" not in signature.parameters
 
 
-def _is_async(item: object) -> bool:
+def is_async(item: object) -> bool:
+    """Whether a call of this gives an awaitable, as far as its definition tells."""
     target = item
     while isinstance(target, functools.partial):
         target = target.func

@@ -22,6 +22,13 @@ class Stream(Protocol):
     def write(self, body: bytes, more: bool) -> None:
         """Send a piece of the body, the head before it if it is still due. Raises `AppProtocolError`."""
 
+    def reword(self, reason: bytes) -> None:
+        """Give the head that was just kept a reason phrase of the app's own, where the protocol has one."""
+
+    def send_file(self, fd: int, offset: int, count: int) -> None:
+        """Send `count` bytes of a regular file as the whole body, the head before them. `fd` is the stream's from now on. What happens
+        then is as after the last `write`; a file that turns out to be shorter is a response that is."""
+
     def wait_writable(self) -> asyncio.Future[None]:
         """Done when the client has taken enough, or is gone."""
 
@@ -77,7 +84,10 @@ class Call(Protocol):
 
     sent: int  # what the app has sent so far: 0 for nothing
     gone: bool  # the client is
-    task: Any  # done when the app has returned
+
+    @property
+    def task(self) -> Any:
+        """A Future that is done when the app has returned."""
 
     def begin(self) -> None:
         """Call the app, which may run at once, up to where it first waits."""
@@ -96,6 +106,9 @@ class Call(Protocol):
 
     def cancel(self) -> None:
         """The time is up."""
+
+    def left_behind(self) -> str:
+        """Why it is still there a while after it was cancelled, for the log."""
 
     def complain_short(self, sent: int, length: int) -> None:
         """The response was shorter than its Content-Length: `sent` bytes instead of `length`."""

@@ -43,7 +43,10 @@ def check(screen: Screen, /, **values: Any) -> None:
         loaded = loader.load(settings)
         for note in loaded.notes:
             screen.note(note)
-        screen.step(f"import: {loaded.name} ({loaded.kind}) in {loaded.import_s:.2f} s")
+        kind = loaded.kind if loaded.interface == "asgi" else f"{loaded.kind.removesuffix(' (WSGI)')}, WSGI"
+        screen.step(f"import: {loaded.name} ({kind}) in {loaded.import_s:.2f} s")
+        if loaded.interface == "wsgi":
+            return  # WSGI has no lifespan
         started = time.perf_counter()
         with asyncio.Runner(loop_factory=lambda: new_event_loop(settings)) as runner:
             runner.run(_live_once(Server(loaded.app, settings=settings), settings))

@@ -30,7 +30,7 @@ from cavalcade.errors import CavalcadeError, ConfigError, UsageError
 from cavalcade.observe import logs
 from cavalcade.supervisor import loop as supervisor
 from cavalcade.supervisor import upgrade
-from cavalcade.types import ASGIApp
+from cavalcade.types import App
 from cavalcade.worker.entry import new_event_loop
 from cavalcade.worker.server import Server
 
@@ -47,7 +47,7 @@ def serve(screen: Screen, /, **values: Any) -> int:
     return supervisor.run(resolved.settings, notes=resolved.notes, bind_asked=_bind_asked(resolved))
 
 
-def run(app: str | ASGIApp = "", **options: object) -> None:
+def run(app: str | App = "", **options: object) -> None:
     """Serve an app until a signal stops the server; returns after a clean stop.
 
     `app` is an import string such as "main:app", which is served by a supervisor and `workers` processes, or an app object, which
@@ -151,12 +151,14 @@ def _alone(resolved: Resolved) -> Resolved:
     return dataclasses.replace(resolved, settings=dataclasses.replace(resolved.settings, workers=1), notes=[*notes, note])
 
 
-def _run_object(app: ASGIApp, resolved: Resolved) -> int:
+def _run_object(app: App, resolved: Resolved) -> int:
     settings = resolved.settings
     logs.configure(settings)
     for note in resolved.notes:
         log.warning("%s", note)
-    loaded = loader.usable(app, "the app")
+    loaded = loader.usable(app, "the app", settings)
+    for note in loaded.notes:
+        log.warning("%s", note)
     with asyncio.Runner(loop_factory=lambda: new_event_loop(settings)) as runner:
         runner.run(_serve_here(Server(loaded.app, settings=settings), settings))
     return 0

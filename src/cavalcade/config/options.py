@@ -57,6 +57,7 @@ class Settings:
     app: str = option("", "What to serve: module:attribute.", "app")
     app_dir: str = option(".", "Directory that the app is imported from.", "app", metavar="DIR")
     factory: bool = option(False, "The attribute is a function that makes the app.", "app")
+    interface: Literal["auto", "asgi", "wsgi"] = option("auto", "What the app is called as; auto tells by its signature.", "app")
     lifespan: Literal["auto", "on", "off"] = option("auto", "Run the app's lifespan events.", "app")
     root_path: str = option("", "Path prefix that a proxy in front strips; becomes root_path.", "app", metavar="PATH")
 
@@ -79,6 +80,13 @@ class Settings:
         env=("WEB_CONCURRENCY",),
     )
     loop: Literal["auto", "uvloop", "asyncio"] = option("auto", "Event loop; auto is uvloop where it is installed.", "workers")
+    threads: int = option(
+        1,
+        "Threads of a worker that a WSGI app runs in, beside the event loop; 0 runs it on the loop's own thread.",
+        "workers",
+        minimum=0,
+        maximum=limits.THREADS_MAX,
+    )
     preload: bool = option(
         False, "Import the app once, then fork the workers from it: they share its memory.", "workers", aliases=("preload_app",)
     )

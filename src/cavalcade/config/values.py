@@ -32,10 +32,9 @@ _FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no"
 
 # Names that hands know from gunicorn, uvicorn, hypercorn and granian, and what to do about them here.
 FOREIGN: Mapping[str, str] = {
-    "worker_class": "not needed: every worker serves ASGI on an event loop",
-    "k": "not needed: every worker serves ASGI on an event loop",
+    "worker_class": "not needed: every worker has an event loop, and serves WSGI apps in its threads",
+    "k": "not needed: every worker has an event loop, and serves WSGI apps in its threads",
     "worker_connections": "not needed: a worker has no fixed number of connections",
-    "interface": "not needed: the app is looked at and served as what it is",
     "http": "not needed: there is one HTTP/1.1 parser",
     "timeout": "use head_timeout, body_timeout and write_timeout",
     "timeout_worker_healthcheck": "use boot_timeout",

@@ -18,6 +18,7 @@ from cavalcade.apps.asgi.websocket import WebSocketExchange, open_call
 from cavalcade.apps.stream import Call, Pipe
 from cavalcade.errors import PeerError, PeerTooSlow
 from cavalcade.net.context import ConnectionContext
+from cavalcade.net.files import KernelSend, ReadSend
 from cavalcade.net.handover import Passport
 from cavalcade.net.link import BODY, FIRST_BYTE, FLUSH, HEAD, IDLE, LINGER, Link
 from cavalcade.net.overload import failure_headers, turn_away
@@ -41,7 +42,11 @@ class Connection(Link):
     def __init__(self, context: ConnectionContext, scheme: str, client: Address | None, server: Address | None, opened_at: float) -> None:
         Link.__init__(self, context, scheme, client, server, opened_at)
         self.engine = H1(self, context.rules)
-        self.template = asgi_scope.template(context.serving, scheme, client, server)
+        wsgi = context.wsgi
+        # What all requests of this connection have in common: of an ASGI scope, or of a WSGI environ.
+        self.template = (
+            asgi_scope.template(context.serving, scheme, client, server) if wsgi is None else wsgi.template(scheme, client, server)
+        )
         self.moved_in = False  # it came from a sibling
         self.exchange: Call | None = None
         self.lingering = False
@@ -57,6 +62,7 @@ class Connection(Link):
         self.started = 0.0
         # the response
         self.sent_bytes = 0
+        self.file: KernelSend | ReadSend | None = None
 
     # -- called by the transport ---------------------------------------------------------------------------------------------
 
@@ -94,6 +100,9 @@ class Connection(Link):
     def abandon(self) -> None:
         """The client is gone, or as good as gone: whoever waits for it is told, and the request is over."""
         exchange = self.exchange
+        if self.file is not None:
+            self.file.stop()
+            self.file = None
         if exchange is not None:
             status = self.engine.response_status if self.head_is_out() else CLIENT_CLOSED
             self.exchange = None
@@ -122,25 +131,33 @@ class Connection(Link):
         exchange: Call
         if head.upgrade and context.serving.websocket_rules is not None and is_websocket(head):
             self.deadline = 0.0
-            self.exchange = exchange = open_call(context.serving, self, self.template, head)
-        elif head.length == 0:
-            self.deadline = 0.0
-            self.exchange = exchange = Exchange(context.serving, self, asgi_scope.build(context.serving, self.template, head), False)
+            exchange = open_call(context.serving, self, self.template, head)
         else:
-            self.body_pending = True
-            self.discarded = 0
-            if head.expects_continue:
-                # A client that was never told to go on may or may not send its body: what follows a response that comes before
-                # that cannot be told apart, so it is announced that the connection ends with it.
-                self.continue_due = True
-                self.engine.keep_alive = False
-            self.await_body(not head.expects_continue)
-            self.exchange = exchange = Exchange(context.serving, self, asgi_scope.build(context.serving, self.template, head), True)
+            if head.length == 0:
+                self.deadline = 0.0
+            else:
+                self.await_request_body(head)
+            if context.wsgi is None:
+                scope = asgi_scope.build(context.serving, self.template, head)
+                exchange = Exchange(context.serving, self, scope, head.length != 0)
+            else:
+                exchange = context.wsgi.new_call(self, head, self.template)
+        self.exchange = exchange
         if self.continue_due:
             # Not at once: the body may be right behind the head, and then nobody waits to be told to go on.
             context.loop.call_soon(exchange.begin)
         else:
             exchange.begin()
+
+    def await_request_body(self, head: Head) -> None:
+        self.body_pending = True
+        self.discarded = 0
+        if head.expects_continue:
+            # A client that was never told to go on may or may not send its body: what follows a response that comes before
+            # that cannot be told apart, so it is announced that the connection ends with it.
+            self.continue_due = True
+            self.engine.keep_alive = False
+        self.await_body(not head.expects_continue)
 
     def on_body(self, chunk: bytes) -> None:
         exchange = self.exchange
@@ -223,9 +240,32 @@ class Connection(Link):
         if size <= JOIN_BYTES:
             body = before + body + after
             before = after = b""
+        if self.transport.is_closing():
+            return  # broken a moment ago; that it is lost we are told in the next turn
         for piece in (before, body, after):  # a large body is not copied
             if piece:
                 self.transport.write(piece)
+
+    def reword(self, reason: bytes) -> None:
+        self.engine.reword(reason)
+
+    def send_file(self, fd: int, offset: int, count: int) -> None:
+        engine = self.engine
+        if engine.response_bodiless or self.secure:
+            self.file = ReadSend(self, self.context.loop, fd, offset, 0 if engine.response_bodiless else count)
+        else:
+            before, _ = engine.frame(count, False)
+            self.write_now(before)
+            self.file = KernelSend(self, fd, offset, count, self.file_sent)
+        self.file.start()
+
+    def file_sent(self, sent: int) -> None:
+        """The kernel has taken the file, or as much as there was of it."""
+        engine = self.engine
+        self.file = None
+        self.sent_bytes = sent
+        engine.response_left = engine.response_length - sent
+        self.response_done()
 
     def head_is_out(self) -> bool:
         """Has the client seen anything of the response that is being sent?"""
@@ -447,6 +487,8 @@ class Connection(Link):
     def on_sweep(self, now: float) -> None:
         """Called about twice a second: has a deadline passed, is a head overdue?"""
         Link.on_sweep(self, now)
+        if self.file is not None:
+            self.file.on_sweep(now)
         exchange = self.exchange
         if exchange is not None and self.engine.head_due:
             self.send_head(exchange)

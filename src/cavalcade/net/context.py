@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cavalcade.apps.stream import Serving
+from cavalcade.apps.wsgi.service import Service
 from cavalcade.board import layout
 from cavalcade.board.row import Row
 from cavalcade.config.options import Settings
@@ -30,6 +31,7 @@ class ConnectionContext:
     def __init__(self, serving: Serving, settings: Settings, rules: Rules, access: AccessLog | None, row: Row) -> None:
         self.serving = serving
         self.loop = serving.loop
+        self.wsgi: Service | None = None  # there when the app is a WSGI app
         self.rules = rules
         self.access = access
         self.peer_log = PeerLog()

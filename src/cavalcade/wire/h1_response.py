@@ -147,6 +147,11 @@ class Responses:
         self.response_common = (b"" if dated else self.rules.date) + (b"" if named else self.rules.server)
         return b"".join(out)
 
+    def reword(self, reason: bytes) -> None:
+        """Give the head that is kept a reason phrase other than the usual one; it has been checked."""
+        _, line_end, rest = self.response_block.partition(CRLF)
+        self.response_block = b"HTTP/1.1 %d " % self.response_status + reason + line_end + rest
+
     def respond(self, body: bytes) -> bytes:
         """The whole response, where the head is still due and `body` is all of the body. Raises as `frame` does."""
         if self.response_length == len(body) and self.keep_alive and not self.response_bodiless and self.head.version == "1.1":

@@ -78,7 +78,7 @@ async def _cancel(context: ConnectionContext) -> list[str]:
     if tasks:
         await asyncio.wait(tasks, timeout=CANCEL_S)
     for exchange in tuple(context.serving.running):
-        log.error("%s: the app swallowed its cancellation; it is left behind", exchange.request_line())
+        log.error("%s: %s", exchange.request_line(), exchange.left_behind())
     for connection in tuple(context.connections):
         connection.abort()
     return left

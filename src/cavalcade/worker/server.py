@@ -17,10 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 from cavalcade.apps import loader
 from cavalcade.apps.asgi.lifespan import Lifespan
 from cavalcade.apps.stream import Serving
+from cavalcade.apps.wsgi.service import Service
 from cavalcade.board import layout
 from cavalcade.board.row import Row
 from cavalcade.board.siblings import Siblings
@@ -33,7 +35,7 @@ from cavalcade.net.handover import HandOver
 from cavalcade.net.sweep import Sweep
 from cavalcade.observe.access import AccessLog
 from cavalcade.observe.blackbox import BlackBox
-from cavalcade.types import Address, ASGIApp
+from cavalcade.types import Address, App, ASGIApp
 from cavalcade.wire.h1_response import Rules
 from cavalcade.wire.ws import WebSocketRules
 from cavalcade.worker import channel, drain
@@ -66,12 +68,12 @@ class Place:
 class Server:
     """Serves one app in the running event loop. It installs no signal handlers and configures no logging.
 
-    `app` is an ASGI app, or "module:attribute" to import. Options are those of the command line, by their Python names; files and
+    `app` is an ASGI or WSGI app, or "module:attribute" to import. Options are those of the command line, by their Python names; files and
     environment variables are not read. Raises `ConfigError` for bad options; `start()`, and entering the context manager, raise
     `BindError`, `AppLoadError` or `LifespanFailed`.
     """
 
-    def __init__(self, app: ASGIApp | str, *, settings: Settings | None = None, **options: object) -> None:
+    def __init__(self, app: App | str, *, settings: Settings | None = None, **options: object) -> None:
         if settings is None:
             arguments = {**options, "app": app} if isinstance(app, str) else options
             settings = sources.resolve(arguments, cwd=Path.cwd(), environ={}, files=False, origin_of=str).settings
@@ -88,6 +90,7 @@ class Server:
         self._heartbeat: Heartbeat | None = None
         self._recycle: Recycle | None = None
         self._threads: Threads | None = None
+        self._wsgi: Service | None = None
         self._hurry = asyncio.Event()
         self._stopped = False
 
@@ -119,16 +122,18 @@ class Server:
 
     async def boot(self) -> None:
         """Import the app if need be and run its lifespan startup. Raises `StartupError`."""
-        self.app = loader.load(self.settings).app if isinstance(self.app, str) else loader.usable(self.app, "the app").app
         settings = self.settings
+        loaded = loader.load(settings) if isinstance(self.app, str) else loader.usable(self.app, "the app", settings)
+        self.app = loaded.app
         loop = asyncio.get_running_loop()
-        self._lifespan = Lifespan(self.app, settings.lifespan, whole_traces=settings.traceback)
+        app = cast(ASGIApp, loaded.app)
+        self._lifespan = Lifespan(app, settings.lifespan if loaded.interface == "asgi" else "off", whole_traces=settings.traceback)
         await self._lifespan.startup()
-        serving = Serving(self.app, loop, self._lifespan.context)
+        serving = Serving(app, loop, self._lifespan.context)
         serving.state = self._lifespan.state
         serving.root_path = settings.root_path
         serving.raw_root_path = settings.root_path.encode("utf-8")
-        if settings.ws == "auto":
+        if settings.ws == "auto" and loaded.interface == "asgi":
             serving.websocket_rules = WebSocketRules(
                 message_bytes=settings.ws_max_size,
                 queue=settings.ws_max_queue,
@@ -147,6 +152,11 @@ class Server:
         access = AccessLog(settings) if settings.access_log else None
         place = self._place
         self._context = ConnectionContext(serving, settings, rules, access, place.row)
+        if loaded.interface == "wsgi":
+            # Under a supervisor two workers overlap in every reload, whatever their number is.
+            multiprocess = place.siblings is not None
+            self._wsgi = Service(loaded.app, serving, settings.threads, multiprocess=multiprocess, body_limit=settings.limit_request_body)
+            self._context.wsgi = self._wsgi
         self._gate = Gate(self._context, place.socks, siblings=place.siblings, queue=place.take, name_peer=place.name_peer)
         self._sweep = Sweep(self._context, date_header=settings.date_header)
         self._recycle = Recycle(settings, serving.totals, time.monotonic())
@@ -159,6 +169,8 @@ class Server:
         """Accept connections. Only after `boot()`."""
         if self._gate is None or self._sweep is None or self._heartbeat is None:
             raise RuntimeError("boot() comes before open()")
+        if self._wsgi is not None:
+            self._wsgi.start()
         self._sweep.start()
         if self._place.siblings is not None:  # else nobody listens, and a process that idles should not wake for it
             self._heartbeat.start()
@@ -199,6 +211,8 @@ class Server:
         self._close_listeners()
         if self._lifespan is not None:
             await self._lifespan.shutdown(max(reserved, drain.SHUTDOWN_LEAST_S))
+        if self._wsgi is not None:
+            self._wsgi.stop()
         if self._sweep is not None and self._heartbeat is not None and self._context is not None:
             self._sweep.stop()
             self._heartbeat.stop()

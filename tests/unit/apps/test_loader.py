@@ -270,20 +270,20 @@ def test_a_module_without_or_with_several_apps_is_not_guessed_at(project: Projec
 @pytest.mark.parametrize(
     ("code", "cause", "fix"),
     [
-        ("app = 3", "main:app is an int, not an app.", "Name an ASGI app"),
-        ("app = None", "main:app is a NoneType, not an app.", "Name an ASGI app"),
+        ("app = 3", "main:app is an int, not an app.", "Name an app"),
+        ("app = None", "main:app is a NoneType, not an app.", "Name an app"),
         ("import json as app", "main:app is a module, not an app.", "cavalcade main.app:app"),
         ("class app: ...", "main:app is a class, not an app made from it.", "app = TheClass()"),
         ("from fastapi import FastAPI as app", "main:app is a class, not an app made from it.", "app = TheClass()"),
         ("from fastapi import APIRouter\napp = APIRouter()", "main:app is an APIRouter, not an app.", "include_router"),
-        ("def app(environ, start_response): ...", "main:app is a WSGI app (function); this version serves ASGI only.", "a2wsgi"),
         ("async def app(): ...", "main:app is an async function without arguments: a factory must not be async.", "plain def"),
         (
             "def app(request): ...",
-            "main:app is a function that takes (request); an ASGI app takes (scope, receive, send), a factory nothing.",
+            "main:app is a function that takes (request); an ASGI app takes (scope, receive, send), "
+            "a WSGI app (environ, start_response), a factory nothing.",
             "defaults",
         ),
-        ("def app(): return 3", "main:app is an int, not an app.", "Name an ASGI app"),
+        ("def app(): return 3", "main:app is an int, not an app.", "Name an app"),
         ("def app(): return app", "main:app made another factory, not an app.", "Return the app itself."),
     ],
 )
@@ -293,10 +293,52 @@ def test_the_wrong_kind_of_object_is_named_with_what_to_do(project: Project, cod
     assert fix in error.fix
 
 
-def test_a_django_wsgi_handler_is_sent_to_asgi_py(project: Project) -> None:
-    error = refused(project(main="from django.core.handlers.wsgi import WSGIHandler\napp = WSGIHandler.__new__(WSGIHandler)\n"), "main:app")
-    assert "Django (WSGI)" in error.cause
-    assert error.fix == "Serve the project's asgi.py: cavalcade PROJECT.asgi:application"
+WSGI_APPS = {
+    "function": "def app(environ, start_response): ...",
+    "flask": "from flask import Flask\napp = Flask(__name__)",
+    "django": "from django.core.handlers.wsgi import WSGIHandler\napp = WSGIHandler.__new__(WSGIHandler)",
+    "class, made for each request": "class app:\n  def __init__(self, environ, start_response): ...\n  def __iter__(self): ...",
+    "object": "class A:\n    def __call__(self, environ, start_response): ...\napp = A()",
+    "factory": "def app():\n    return lambda environ, start_response: []",
+}
+
+
+@pytest.mark.parametrize("name", WSGI_APPS)
+def test_a_wsgi_app_is_told_from_an_asgi_app(project: Project, name: str) -> None:
+    directory = project(main=WSGI_APPS[name] + "\n")
+    assert opened(directory, "main:app").interface == "wsgi"
+    assert opened(directory, "main:app", interface="wsgi").interface == "wsgi"
+
+
+@pytest.mark.parametrize("name", WSGI_APPS)
+def test_a_wsgi_app_that_is_asked_for_as_asgi_is_refused(project: Project, name: str) -> None:
+    error = refused(project(main=WSGI_APPS[name] + "\n"), "main:app", interface="asgi")
+    assert "is a WSGI app (" in error.cause
+    assert "--interface asgi" in error.cause
+    assert "Leave --interface out" in error.fix or "leave --interface out" in error.fix
+
+
+def test_an_asgi_app_that_is_asked_for_as_wsgi_is_refused(project: Project) -> None:
+    directory = project(main="from fastapi import FastAPI\napp = FastAPI()\n")
+    assert (
+        refused(directory, "main:app", interface="wsgi").cause == "main:app is an ASGI app (FastAPI), and --interface wsgi was asked for."
+    )
+
+
+def test_an_app_that_takes_anything_is_what_it_is_said_to_be(project: Project) -> None:
+    directory = project(main="def app(*args): ...\n")
+    assert opened(directory, "main:app").interface == "asgi"
+    assert opened(directory, "main:app", interface="wsgi").interface == "wsgi"
+
+
+def test_a_lifespan_cannot_be_asked_of_a_wsgi_app(project: Project) -> None:
+    assert "WSGI has no lifespan" in refused(project(main=WSGI_APPS["function"] + "\n"), "main:app", lifespan="on").cause
+
+
+def test_threads_that_an_asgi_app_does_not_use_are_told(project: Project) -> None:
+    directory = project(main="from fastapi import FastAPI\napp = FastAPI()\n")
+    assert "--threads 4 is not used" in opened(directory, "main:app", threads=4).notes[0]
+    assert opened(project(other=WSGI_APPS["function"] + "\n"), "other:app", threads=4).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -318,8 +360,8 @@ def test_a_declared_factory_that_cannot_be_one_is_refused(project: Project, code
 def test_a_ready_object_gets_the_same_checks() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None: ...
 
-    assert loader.usable(app, "the app").app is app
+    assert loader.usable(app, "the app", Settings()).app is app
     with pytest.raises(AppLoadError, match="the app is an int, not an app"):
-        loader.usable(3, "the app")
+        loader.usable(3, "the app", Settings())
     with pytest.raises(AppLoadError, match="a function without arguments"):
-        loader.usable(lambda: app, "the app")
+        loader.usable(lambda: app, "the app", Settings())

@@ -91,7 +91,7 @@ def test_version_names_the_build_the_python_and_the_engines(here: Path, capsys: 
         (["main:app", "--wrokers", "4"], "x --wrokers: unknown option; did you mean --workers?"),
         (
             ["main:app", "-k", "uvicorn.workers.UvicornWorker"],
-            "x -k: unknown option; not needed: every worker serves ASGI on an event loop",
+            "x -k: unknown option; not needed: every worker has an event loop, and serves WSGI apps in its threads",
         ),
         (["main:app", "--uds=/run/x"], "x --uds: unknown option; use bind unix:/path"),
         (["main:app", "--workers"], "requires an argument"),

@@ -246,6 +246,9 @@ class Exchange:
         self.sent = COMPLETE
         self.wake()
 
+    def left_behind(self) -> str:
+        return "the app swallowed its cancellation; it is left behind"
+
     def complain_short(self, sent: int, length: int) -> None:
         """The response was shorter than its Content-Length; the client will see a reset."""
         log.error("%s: the response body is shorter than its Content-Length: %d bytes instead of %d", self.request_line(), sent, length)

@@ -1,0 +1,58 @@
+"""A WSGI app in one worker: what all its requests share."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from typing import Any
+
+from cavalcade import limits
+from cavalcade.apps.stream import Call, Serving, Stream
+from cavalcade.apps.wsgi import environ
+from cavalcade.apps.wsgi.call import WsgiCall
+from cavalcade.apps.wsgi.files import FileWrapper
+from cavalcade.apps.wsgi.inline import InlineCall
+from cavalcade.apps.wsgi.pool import Pool
+from cavalcade.apps.wsgi.threaded import ThreadCall
+from cavalcade.types import Address
+from cavalcade.wire.sink import Head
+
+
+class Service:
+    """Calls the app, in one of `threads` threads, or with 0 in the loop.
+
+    `multiprocess` says whether another process may serve the same app; `body_limit` is `limit_request_body` in bytes, 0 for none.
+    """
+
+    def __init__(self, app: Any, serving: Serving, threads: int, *, multiprocess: bool, body_limit: int) -> None:
+        self.app = app
+        self.serving = serving
+        self.spool_bytes = body_limit or limits.WSGI_SPOOL_BYTES
+        self.current: Call | None = None  # the one whose app runs in the loop right now
+        self.context = contextvars.copy_context()
+        self.common = environ.common(
+            serving.root_path,
+            multithread=threads > 1,
+            multiprocess=multiprocess,
+            file_wrapper=FileWrapper,
+            draining=serving.draining,
+        )
+        self.pool = Pool(threads, serving.loop) if threads else None
+        self._kind: Callable[[Service, Stream, Head, dict[str, Any]], WsgiCall] = ThreadCall if threads else InlineCall
+
+    def start(self) -> None:
+        """After the fork, in the worker's own process."""
+        if self.pool is not None:
+            self.pool.start()
+
+    def stop(self) -> None:
+        if self.pool is not None:
+            self.pool.stop()
+
+    def template(self, scheme: str, client: Address | None, server: Address | None) -> dict[str, Any]:
+        """What all requests of one connection have in common."""
+        return environ.template(self.common, scheme, client, server)
+
+    def new_call(self, stream: Stream, head: Head, template: dict[str, Any]) -> Call:
+        """One request. It begins with `begin()`."""
+        return self._kind(self, stream, head, template)

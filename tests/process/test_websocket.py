@@ -1,0 +1,188 @@
+"""WebSockets through a reload, recycling and a stop: every client sees a clean Close, and nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import websockets
+
+from cavalcade.testing import LiveServer, write_app
+
+CLIENTS = 12
+
+APP = """
+    import os
+    from pathlib import Path
+
+    LEDGER = Path(__file__).parent / "ledger"
+
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+            await send({"type": "http.response.body", "body": b"ok"})
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        ledger = os.open(LEDGER, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            while (message := await receive())["type"] == "websocket.receive":
+                os.write(ledger, message["text"].encode() + b"\\n")
+                await send({"type": "websocket.send", "text": message["text"] + " done"})
+        finally:
+            os.close(ledger)
+            with (LEDGER.parent / "codes").open("a") as file:
+                file.write(f"{message.get('code')}\\n")
+"""
+
+
+class Crowd:
+    """Clients that send one message after the other, four in flight, and connect again whenever they are closed."""
+
+    def __init__(self, server: LiveServer) -> None:
+        self.url = f"ws://127.0.0.1:{server.port}/"
+        self.acknowledged: list[str] = []
+        self.closes: Counter[int | str] = Counter()
+        self.trouble: list[str] = []
+        self.over = False
+        self.enough = asyncio.Event()
+        self.tasks = [asyncio.create_task(self.client(number)) for number in range(CLIENTS)]
+
+    async def client(self, number: int) -> None:
+        count = 0
+        while not self.over:
+            try:
+                async with websockets.connect(self.url, compression=None) as socket:
+                    while not self.over:
+                        for at in range(count, count + 4):
+                            await socket.send(f"{number}:{at}")
+                        for at in range(count, count + 4):
+                            answer = await socket.recv()
+                            if answer != f"{number}:{at} done":
+                                self.trouble.append(f"{answer!r} in place of {number}:{at}")
+                            self.acknowledged.append(f"{number}:{at}")
+                        count += 4
+                        await asyncio.sleep(0.005)
+                self.closes["by the client"] += 1
+            except websockets.ConnectionClosed as closed:
+                count += 4  # what was not acknowledged may or may not have been done; never the same number twice
+                if closed.rcvd is None:
+                    self.trouble.append(f"cut off without a Close: {closed}")
+                else:
+                    self.closes[closed.rcvd.code] += 1
+            except (OSError, websockets.InvalidHandshake) as error:
+                if not self.over:
+                    self.trouble.append(repr(error))
+
+    async def stop(self) -> None:
+        self.over = True
+        await asyncio.gather(*self.tasks)
+
+
+async def line(server: LiveServer, pattern: str, after: int = 0) -> None:
+    await asyncio.to_thread(server.wait_line, pattern, 30.0, after=after)
+
+
+async def acknowledged(crowd: Crowd, more: int) -> None:
+    target = len(crowd.acknowledged) + more
+    async with asyncio.timeout(30):
+        while len(crowd.acknowledged) < target:
+            await asyncio.sleep(0.01)
+
+
+def ledger(folder: Path) -> Counter[str]:
+    return Counter((folder / "ledger").read_text().split())
+
+
+@pytest.mark.slow
+def test_a_reload_closes_every_websocket_with_1012_and_loses_nothing_acknowledged(tmp_path: Path, run: Any, loop_name: str) -> None:
+    write_app(tmp_path, APP)
+
+    async def main() -> None:
+        with LiveServer("main:app", "--workers", "2", "--no-access-log", "--loop", loop_name, cwd=tmp_path) as server:
+            crowd = Crowd(server)
+            await acknowledged(crowd, 200)
+            for _ in range(2):
+                mark = server.mark()
+                server.signal(signal.SIGHUP)
+                await line(server, "reloaded in", mark)
+                await acknowledged(crowd, 100)
+            await crowd.stop()
+            assert crowd.trouble == []
+            assert set(crowd.closes) == {1012, "by the client"}
+            assert crowd.closes[1012] >= CLIENTS
+            done = ledger(tmp_path)
+            assert [each for each in crowd.acknowledged if done[each] != 1] == []
+            assert not any("rror" in each for each in server.lines)
+
+    run(main())
+
+
+@pytest.mark.slow
+def test_recycling_closes_with_1012_and_loses_nothing_acknowledged(tmp_path: Path, run: Any) -> None:
+    write_app(tmp_path, APP)
+
+    async def main() -> None:
+        options = ("--workers", "2", "--no-access-log", "--max-age", "1s")
+        with LiveServer("main:app", *options, cwd=tmp_path) as server:
+            crowd = Crowd(server)
+            for _ in range(3):
+                await line(server, "has left", server.mark())
+            await acknowledged(crowd, 100)
+            await crowd.stop()
+            assert crowd.trouble == []
+            assert set(crowd.closes) == {1012, "by the client"}
+            done = ledger(tmp_path)
+            assert [each for each in crowd.acknowledged if done[each] != 1] == []
+
+    run(main())
+
+
+def test_a_stop_closes_every_websocket_with_1001(tmp_path: Path, run: Any) -> None:
+    write_app(tmp_path, APP)
+
+    async def main() -> None:
+        with LiveServer("main:app", "--workers", "2", "--no-access-log", cwd=tmp_path) as server:
+            crowd = Crowd(server)
+            await acknowledged(crowd, 100)
+            idle = [await websockets.connect(crowd.url) for _ in range(10)]
+            crowd.over = True
+            server.signal(signal.SIGTERM)
+            for socket in idle:
+                await asyncio.wait_for(socket.wait_closed(), 10)
+                assert socket.protocol.close_rcvd is not None, "cut off without a Close"
+                assert socket.close_code == 1001
+            await crowd.stop()
+            await asyncio.to_thread(server.wait_exit)
+            assert crowd.trouble == []
+            assert set(crowd.closes) <= {1001, "by the client"}
+            done = ledger(tmp_path)
+            assert [each for each in crowd.acknowledged if done[each] != 1] == []
+            assert set((tmp_path / "codes").read_text().split()) <= {"1001", "1000"}
+
+    run(main())
+
+
+def test_max_requests_counts_websockets(tmp_path: Path, run: Any) -> None:
+    write_app(tmp_path, APP)
+
+    async def main() -> None:
+        with LiveServer("main:app", "--no-access-log", "--max-requests", "5", cwd=tmp_path) as server:
+            for _ in range(6):
+                async with websockets.connect(f"ws://127.0.0.1:{server.port}/") as socket:
+                    await socket.send("x:0")
+                    assert await socket.recv() == "x:0 done"
+            await line(server, "max_requests")
+
+    run(main())
