@@ -3,6 +3,7 @@
 #   make demo     serve the FastAPI example with two workers, and say what to try
 #   make test     lint, types and the whole test suite
 #   make bench    measure against uvicorn (needs wrk)
+#   make bench-overhead   what supervision costs: all of it against none (needs wrk and valgrind)
 #   make faults   reload, recycle, break, scale, kill and stop a server under traffic, and count the lost requests: none
 #   make faults-peers   the same for gunicorn + uvicorn-worker, uvicorn, granian and hypercorn, where they offer it
 #   make format   format the source
@@ -21,7 +22,7 @@ SOURCES := $(shell find src -name '*.py' -o -name '*.pxd' -o -name 'py.typed')
 # `make PORT=9000 demo` is for this file; the server itself would read PORT too.
 unexport PORT
 
-.PHONY: demo test test-compiled lint types pytest bench faults faults-peers format docs clean
+.PHONY: demo test test-compiled lint types pytest bench bench-overhead faults faults-peers format docs clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.installed
@@ -47,6 +48,9 @@ test-compiled: $(COMPILED)/.installed
 bench: $(VENV)/.installed $(COMPILED)/.installed
 	@CAVALCADE_PURE=1 $(BIN)/$(PIP) --editable '.[dev,bench]'
 	$(BIN)/python bench/run.py --cavalcade $(BIN)/python --cavalcade $(COMPILED)/bin/python $(BENCH_ARGS)
+
+bench-overhead: $(VENV)/.installed
+	$(BIN)/python bench/overhead.py --require 0.01 $(OVERHEAD_ARGS)
 
 faults: $(VENV)/.installed
 	@$(BIN)/python bench/faults $(FAULTS_ARGS)

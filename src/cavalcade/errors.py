@@ -13,6 +13,8 @@
     |   |-- BootTimeout       the app was not ready within `boot_timeout`
     |   `-- ChangeRefused     a running server could not be changed and goes on as it was
     |-- PeerError           the client's: carries the HTTP status that answers it
+    |   |-- StreamFault       HTTP/2: a message that is none; its stream is reset, the others go on
+    |   `-- ConnectionFault   HTTP/2: the connection ends with GOAWAY
     `-- AppProtocolError    the app's: it broke the ASGI rules
 
 An error shown to a person has a cause (the message), a fix, and sometimes a traceback that holds the user's frames
@@ -136,6 +138,22 @@ class VersionNotSupported(PeerError):
     """A protocol version that this listener does not speak (RFC 9110 section 15.6.6)."""
 
     status = 505
+
+
+class StreamFault(PeerError):
+    """A message that is malformed, or a frame where none may be: its stream is reset with `code` (RFC 9113 sections 5.4.2, 8.1.1)."""
+
+    def __init__(self, cause: str, code: int) -> None:
+        super().__init__(cause)
+        self.code = code
+
+
+class ConnectionFault(PeerError):
+    """What HTTP/2 does not allow a peer, or nobody would put up with: the connection ends with GOAWAY and `code` (RFC 9113, 5.4.1)."""
+
+    def __init__(self, cause: str, code: int) -> None:
+        super().__init__(cause)
+        self.code = code
 
 
 class NotGet(PeerError):

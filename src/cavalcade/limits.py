@@ -30,6 +30,28 @@ FILE_TURN_BYTES = 1 * MIB  # that the kernel is asked to send of a file before o
 UNREAD_BODY_BYTES = 256 * KIB  # body bytes that are read and thrown away to keep a connection; beyond it: closed
 LINGER_S = 2.0  # after our last byte, how long the peer's bytes are read so that it sees the answer, not a reset
 
+# -- HTTP/2 ----------------------------------------------------------------------------------------------------------------
+H2_STREAMS = 100  # in flight on one connection: the least that RFC 9113 section 6.5.2 recommends; over it: REFUSED_STREAM
+H2_FRAME_BYTES = 16 * KIB  # of one frame: the least that must be taken, so that no frame holds others up for long
+H2_STREAM_WINDOW_BYTES = 128 * KIB  # request body of one stream on its way: twice BODY_BUFFER_BYTES, so that it never closes below that
+H2_STREAM_WINDOW_MAX_BYTES = 1 * MIB  # ... of one whose app reads as fast as it comes, because a window is all there is in one round trip
+H2_WINDOW_EXTRA_BYTES = 4 * MIB  # ... what such streams of one connection have beyond the usual window, together
+H2_CONNECTION_WINDOW_BYTES = 8 * MIB  # given back on arrival: what is held is bounded stream by stream, and a slow one stops nobody else
+H2_OUTPUT_BYTES = 64 * KIB  # frames made before the transport takes them; what comes later waits as it is, uncopied
+H2_RESUME_BYTES = 16 * KIB  # of WRITE_HIGH_BYTES that wait in one stream: one frame, below which `send` goes on
+H2_HELD_OUTPUT_BYTES = 256 * KIB  # not taken by the peer, after which nothing more of it is read: its requests all have answers
+H2_HEAD_FRAMES = 32  # HEADERS and CONTINUATION of one head (CVE-2024-27316, the CONTINUATION flood)
+H2_HEAD_FACTOR = 4  # a head up to this many times its limit is read and answered 431; beyond it (an HPACK bomb) the connection ends
+H2_CONTROL_FRAMES = 1000  # frames without use (SETTINGS, PING, PRIORITY, empty ones) at once: CVE-2019-9512, -9513, -9515, -9518 ...
+H2_CONTROL_FRAMES_PER_S = 100.0  # ... and for ever; requests and responses earn more
+H2_CONTROL_PER_REQUEST = 8.0
+H2_CONTROL_PER_DATA = 2.0  # window updates that a peer may send for one DATA frame of ours: its own, and the connection's
+H2_RESETS = 200  # requests that are cancelled, or provoke a reset, at once (CVE-2023-44487 rapid reset, CVE-2025-8671 MadeYouReset) ...
+H2_RESETS_PER_S = 20.0  # ... and for ever: a page that is left cancels what it had asked for, a flood does nothing else
+H2_RESETS_PER_REQUEST = 0.5
+H2_LATELY_RESET = 256  # streams that we have reset and whose peer may not know it yet
+H2_SETTLE_S = 1.0  # between the two GOAWAYs of a drain, where the peer does not answer our PING
+
 # -- WebSocket ---------------------------------------------------------------------------------------------------------
 WS_MESSAGE_BYTES = 16 * MIB  # uvicorn, hypercorn and gunicorn have the same; over it, inflated: close code 1009
 WS_QUEUE = 32  # messages read ahead for an app before the socket is paused ...

@@ -42,6 +42,7 @@ from cavalcade.board import layout
 from cavalcade.board.siblings import Siblings
 from cavalcade.board.view import Board
 from cavalcade.errors import CavalcadeError
+from cavalcade.net import listener
 from cavalcade.observe import logs
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.worker import channel, entry, witness
@@ -65,11 +66,9 @@ class Nursery:
         self._lines = channel.Lines()
         self._setup = setup
         self._settings = setup.settings
-        for fd in (*setup.listeners, setup.board, setup.give, setup.take, *([setup.crash] if setup.crash >= 0 else [])):
+        for fd in (setup.board, setup.give, setup.take, *([setup.crash] if setup.crash >= 0 else [])):
             os.set_inheritable(fd, False)  # or every program that the app starts would hold our port open
-        self._listeners = [socket.socket(fileno=fd) for fd in setup.listeners]
-        for sock in self._listeners:
-            sock.setblocking(False)
+        self._listeners = [listener.restore(each) for each in setup.listeners]
         self._give = socket.socket(fileno=setup.give)
         self._take = socket.socket(fileno=setup.take)
         self._board = Board.from_fd(setup.board, setup.slots)

@@ -54,6 +54,8 @@ class Recorder:
         self.said = Said()
         self.engine = H1(self, rules)
         self.at_once = at_once
+        self.http2 = False  # somebody takes over who speaks it
+        self.preface = b""
         self.due = False  # a request is whole and not let go of
 
     def on_request(self, head: Head) -> None:
@@ -74,6 +76,10 @@ class Recorder:
         )
         if head.length == 0:
             self.on_end()
+
+    def on_preface(self, data: bytes) -> bool:
+        self.preface = data
+        return self.http2
 
     def on_body(self, chunk: bytes) -> None:
         assert chunk
@@ -107,6 +113,11 @@ class Recorder:
             self.said.cause = error.cause
             assert self.engine.state == h1.CLOSED
         return self.said
+
+
+@pytest.fixture
+def recorder() -> type[Recorder]:
+    return Recorder
 
 
 Feed = Callable[..., Said]

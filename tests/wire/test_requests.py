@@ -353,6 +353,31 @@ def test_only_so_many_pipelined_requests_are_begun_at_a_time() -> None:
     assert engine.idle()
 
 
+@pytest.mark.parametrize("size", [1, 3, 17, 18, 19, 100])
+def test_an_http2_preface_goes_to_whoever_speaks_it_with_all_that_follows(recorder: Any, size: int) -> None:
+    sink = recorder(Rules(), at_once=False)
+    sink.http2 = True
+    data = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+    at = 0
+    while not sink.preface:
+        sink.engine.feed(data[at : at + size])
+        at += size
+    assert sink.preface + data[at:] == data
+    assert sink.engine.head_bytes == 0
+    assert not sink.engine.idle()
+    assert sink.said.requests == []
+
+
+@pytest.mark.parametrize(
+    "data", [b"PRI * HTTP/2.0\r\nA: b\r\n\r\nSM\r\n\r\n", b"\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"PRI * HTTP/2.0\n\nSM\n\n"]
+)
+def test_what_only_looks_like_a_preface_goes_to_nobody(recorder: Any, data: bytes) -> None:
+    sink = recorder(Rules(), at_once=False)
+    sink.http2 = True
+    assert sink.feed([data]).status in (400, 505)
+    assert not sink.preface
+
+
 # -- options -------------------------------------------------------------------------------------------------------------
 
 

@@ -51,7 +51,9 @@ class Pipe(Protocol):
     It gives `WebSocketExchange.feed_data()` what comes in, from `start_reading()` on, and calls `disconnect()` when the client is gone.
     """
 
-    write_paused: bool  # the client takes less than is sent: wait with `wait_writable()`
+    @property
+    def write_paused(self) -> bool:
+        """The client takes less than is sent: wait with `wait_writable()`."""
 
     def start_reading(self) -> None:
         """Feed what is there already, and what comes; not from inside of this call."""

@@ -18,6 +18,7 @@ from cavalcade.cli.settle import settle
 from cavalcade.config.options import Settings
 from cavalcade.errors import BootTimeout
 from cavalcade.net import sockets
+from cavalcade.net.listener import close
 from cavalcade.observe import logs
 from cavalcade.worker.entry import new_event_loop
 from cavalcade.worker.server import Server
@@ -53,7 +54,7 @@ def check(screen: Screen, /, **values: Any) -> None:
         screen.step(f"lifespan: started and shut down in {time.perf_counter() - started:.2f} s")
     finally:
         for listener in listeners:
-            sockets.close(listener)
+            close(listener)
 
 
 async def _live_once(server: Server, settings: Settings) -> None:

@@ -1,86 +1,21 @@
-"""What one value alone cannot tell: addresses, and options that only make sense together. Every check returns its
-problems, so that all of them can be shown at once.
+"""What one value alone cannot tell: options that only make sense together. Every check returns its problems, so that all of them can be
+shown at once.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import ipaddress
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from cavalcade.config.addresses import parse
 from cavalcade.config.options import Settings
 
-_HOST = re.compile(r"[A-Za-z0-9_.-]+")
 
-
-def join(host: str, port: int) -> str:
-    """The `bind` form of a host and a port."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def split(address: str) -> tuple[str, int] | None:
-    """Host and port of a canonical TCP address; None for a unix socket."""
-    if address.startswith("unix:"):
-        return None
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def address(text: str) -> str:
-    """An address in its canonical form: `host:port`, `[v6]:port` or `unix:/path`.
-
-    `:8000` is every IPv4 interface, and a host alone gets port 8000, as gunicorn has it. Raises `ValueError`.
-    """
-    if text.startswith("unix:"):
-        path = text.removeprefix("unix:")
-        path = path[2:] if path.startswith("///") else path
-        if not path or "\0" in path:
-            raise ValueError(f'"{text}" has no path: write unix:/run/app.sock')
-        return f"unix:{path}"
-    if text.startswith("fd://"):
-        raise ValueError(f'"{text}": listening on an inherited descriptor is not offered')
-    if text.startswith(("http://", "https://", "tcp://")):
-        raise ValueError(f'"{text}" is a URL: write {text.split("://", 1)[1].rstrip("/") or "host:port"}')
-    if text.startswith("/"):
-        raise ValueError(f'"{text}" is a path: write unix:{text}')
-    if text.isdigit():
-        raise ValueError(f'"{text}" is only a port: write 127.0.0.1:{text}, or :{text} for every interface')
-    host, port = _halves(text)
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f'"{text}": the port must be a number from 0 to 65535')
-    return join(host_name(host) if host else "0.0.0.0", int(port))
-
-
-def _halves(text: str) -> tuple[str, str]:
-    if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
-            raise ValueError(f'"{text}": write an IPv6 address as [::1]:8000')
-        return host, rest[1:] or "8000"
-    if text.count(":") > 1:
-        raise ValueError(f'"{text}": write an IPv6 address in brackets, [{text}]:8000')
-    host, colon, port = text.partition(":")
-    return host, port if colon else "8000"
-
-
-def host_name(text: str) -> str:
-    """A host name or IP address, without brackets. Raises `ValueError`."""
-    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    if bare.count(":") == 1 and bare.rpartition(":")[2].isdigit():
-        raise ValueError(f'"{text}" has a port: give it as port, or both as bind')
-    if ":" in bare:
-        literal, _, _zone = bare.partition("%")
-        try:
-            ipaddress.IPv6Address(literal)
-        except ValueError:
-            raise ValueError(f'"{text}" is not a host name or IP address') from None
-        return bare
-    if not _HOST.fullmatch(bare):
-        raise ValueError(f'"{text}" is not a host name or IP address')
-    return bare
+def installed(module: str) -> bool:
+    """Can this module be imported here?"""
+    return importlib.util.find_spec(module) is not None
 
 
 def together(settings: Settings, origins: Mapping[str, str], cwd: Path) -> list[str]:
@@ -98,13 +33,14 @@ def together(settings: Settings, origins: Mapping[str, str], cwd: Path) -> list[
         complain("pid", f'"{settings.pid}" cannot be written: {parent} is not a directory')
     elif settings.pid and not os.access(parent, os.W_OK):
         complain("pid", f'"{settings.pid}" cannot be written: no permission in {parent}')
-    if settings.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
+    if settings.loop == "uvloop" and not installed("uvloop"):
         complain("loop", "uvloop is not installed here: pip install uvloop, or choose asyncio")
     if settings.root_path and not settings.root_path.startswith("/"):
         complain("root_path", f'"{settings.root_path}" must start with "/": write "/{settings.root_path.strip("/")}"')
     if settings.limit_request_line > settings.limit_request_head:
         complain("limit_request_line", "is more than limit_request_head, which counts the whole head")
-    doubles = {bind for bind in settings.bind if settings.bind.count(bind) > 1 and not bind.endswith(":0")}
+    plain = [parse(bind).plain for bind in settings.bind]
+    doubles = {bind for bind in plain if plain.count(bind) > 1 and not bind.endswith(":0")}
     for bind in sorted(doubles):
         complain("bind", f"{bind} is given twice")
     return problems

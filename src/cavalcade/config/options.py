@@ -62,7 +62,9 @@ class Settings:
     root_path: str = option("", "Path prefix that a proxy in front strips; becomes root_path.", "app", metavar="PATH")
 
     # -- where to listen
-    bind: tuple[str, ...] = option((), "Address to listen on: host:port, [v6]:port or unix:/path. Repeatable.", "listen", short="-b")
+    bind: tuple[str, ...] = option(
+        (), "Address to listen on: host:port, [v6]:port, unix:/path or fd://N (see docs/binds.md). Repeatable.", "listen", short="-b"
+    )
     host: str = option("127.0.0.1", "Host to listen on, where no --bind is given.", "listen")
     port: int = option(
         8000, "Port to listen on, where no --bind is given; 0 takes a free one.", "listen", minimum=0, maximum=65535, env=("PORT",)
@@ -99,6 +101,9 @@ class Settings:
         "workers",
         metavar="PATH|auto|off",
     )
+
+    # -- protocols
+    http2: bool = option(True, "Speak HTTP/2 with clients that do, where h2 is installed (the extra http2).", "protocols")
 
     # -- timeouts
     keep_alive: Seconds = option(

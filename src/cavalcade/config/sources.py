@@ -9,6 +9,7 @@ from; `cavalcade config show` prints that. Nothing here reads `os.environ` or th
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import re
 import tomllib
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cavalcade.config import checks, cpus
+from cavalcade.config import addresses, checks, cpus
 from cavalcade.config.options import Settings
 from cavalcade.config.values import OPTIONS, Option, advise, find, quote, read
 from cavalcade.errors import ConfigError
@@ -101,9 +102,9 @@ class _Reading:
 def _normal(option: Option, value: Any) -> Any:
     """The canonical form of values that have several."""
     if option.name == "bind":
-        return tuple(checks.address(item) for item in value)
+        return tuple(str(addresses.parse(item)) for item in value)
     if option.name == "host":
-        return checks.host_name(value)
+        return addresses.host_name(value)
     if option.name == "root_path":
         return value.rstrip("/")
     return value
@@ -142,6 +143,8 @@ def resolve(
         values[name], origins[name] = given.value, given.origin
     _settle_addresses(reading, values, origins)
     _settle_workers(reading, values, origins, root)
+    if values["http2"] and origins["http2"] != "default" and not checks.installed("h2"):
+        reading.notes.append(f"{origins['http2']}: HTTP/2 is not spoken, h2 is not installed here: pip install 'cavalcade[http2]'")
     settings = Settings(**values)
     problems = reading.problems + checks.together(settings, origins, cwd)
     if problems:
@@ -244,6 +247,7 @@ def _settle_addresses(reading: _Reading, values: dict[str, Any], origins: dict[s
     if bind is not None and not bind.value:
         bind = None
     halves = [given for given in (host, port) if given is not None]
+    base = addresses.Bind("tcp")
     explicit = [given for given in halves if given.level > Level.PLATFORM]
     if bind is not None:
         equal = [given for given in explicit if given.level == bind.level]
@@ -259,16 +263,17 @@ def _settle_addresses(reading: _Reading, values: dict[str, Any], origins: dict[s
         if not above:
             origins["host"] = origins["port"] = f"not used: bind from {bind.origin}"
             return
-        only = checks.split(bind.value[0]) if len(bind.value) == 1 else None
-        if only is not None:  # `--port 9000` over `bind = "0.0.0.0:8000"` moves the port and keeps the host
-            for name, given, half in (("host", host, only[0]), ("port", port, only[1])):
+        only = addresses.parse(bind.value[0])
+        if len(bind.value) == 1 and only.kind == "tcp":  # `--port 9000` over `bind = "0.0.0.0:8000"` moves the port and keeps the rest
+            base = only
+            for name, given, half in (("host", host, only.host), ("port", port, only.port)):
                 if given not in above:
                     values[name], origins[name] = half, bind.origin
         reading.notes.append(f"bind from {bind.origin} is replaced by {_names(above)}")
     elif port is not None and port.level == Level.PLATFORM and host is None:
         # A platform that sets PORT routes to the container's outer interface.
         values["host"], origins["host"] = "0.0.0.0", port.origin
-    values["bind"] = (checks.join(values["host"], values["port"]),)
+    values["bind"] = (str(dataclasses.replace(base, host=values["host"], port=values["port"])),)
     sources = dict.fromkeys(origins[name] for name in ("host", "port"))
     origins["bind"] = " and ".join(origin for origin in sources if origin != "default" or len(sources) == 1)
 

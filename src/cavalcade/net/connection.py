@@ -6,7 +6,6 @@ Requests of one connection are answered one after the other. While one runs, lat
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
@@ -149,6 +148,16 @@ class Connection(Link):
         else:
             exchange.begin()
 
+    def on_preface(self, data: bytes) -> bool:
+        """The client speaks HTTP/2 without having asked whether we do (RFC 9113 section 3.3, prior knowledge)."""
+        context = self.context
+        if context.http2 is None or self.version or self.moved_in:
+            return False
+        link = context.http2(context, self.scheme, self.client, self.server, self.opened_at)
+        link.succeed(self)
+        link.begin(data)
+        return True
+
     def await_request_body(self, head: Head) -> None:
         self.body_pending = True
         self.discarded = 0
@@ -212,23 +221,6 @@ class Connection(Link):
             self.write_piece(body, size, more)
         if not more:
             self.response_done()
-
-    def write_now(self, data: bytes) -> None:
-        """Give a whole small response to the kernel at once, around the transport: its queue costs more than the system call.
-
-        Only while the transport has nothing queued, or bytes would overtake each other, and is not closing, or the descriptor could
-        already be somebody else's: both loops mark a transport as closing before they close its descriptor.
-        """
-        transport = self.transport
-        if transport.is_closing() or transport.get_write_buffer_size():
-            transport.write(data)
-            return
-        try:
-            sent = os.write(self.fd, data)
-        except OSError:  # full, or broken: the transport knows what to do
-            sent = 0
-        if sent != len(data):
-            transport.write(data[sent:])
 
     def write_piece(self, body: bytes, size: int, more: bool) -> None:
         engine = self.engine

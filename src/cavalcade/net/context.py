@@ -17,6 +17,7 @@ from cavalcade.observe.peers import PeerLog
 from cavalcade.wire.h1_response import Rules
 
 if TYPE_CHECKING:
+    from cavalcade.net.h2 import H2Connection
     from cavalcade.net.link import Link
 
 
@@ -36,6 +37,7 @@ class ConnectionContext:
         self.access = access
         self.peer_log = PeerLog()
         self.overload_log = PeerLog()  # a flood of one kind must not hide the other
+        self.http2: type[H2Connection] | None = None  # speaks it, where that is wanted and the library installed
         self.limit = settings.limit_concurrency  # requests in flight; 0 for no limit
         self.connections: set[Link] = set()
         self.row = row

@@ -17,6 +17,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from cavalcade import limits
 from cavalcade.board.siblings import Siblings
@@ -24,6 +25,7 @@ from cavalcade.net import handover
 from cavalcade.net.connection import Connection
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.link import IDLE
+from cavalcade.net.listener import Listener
 from cavalcade.types import Address
 
 log = logging.getLogger("cavalcade")
@@ -39,7 +41,7 @@ class Gate:
     def __init__(
         self,
         context: ConnectionContext,
-        socks: Sequence[socket.socket],
+        listeners: Sequence[Listener],
         *,
         siblings: Siblings | None = None,
         queue: socket.socket | None = None,
@@ -48,7 +50,7 @@ class Gate:
         self._context = context
         self._name_peer = name_peer
         self._loop = context.loop
-        self._socks = list(socks)
+        self._listeners = list(listeners)
         self._siblings = siblings
         self._queue = queue
         self._open = False
@@ -72,11 +74,11 @@ class Gate:
         self._open = False
         self._unwatch()
         if last:
-            for sock in self._socks:
-                while self._accept(sock):
+            for listener in self._listeners:
+                while self._accept(listener):
                     pass
                 try:
-                    sock.shutdown(socket.SHUT_RDWR)
+                    listener.sock.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass  # a sibling was faster
 
@@ -90,27 +92,27 @@ class Gate:
     def _watch(self) -> None:
         if self._open and not self._watching:
             self._watching = True
-            for sock in self._socks:
-                self._loop.add_reader(sock.fileno(), self._on_wake, sock, self._accept)
+            for listener in self._listeners:
+                self._loop.add_reader(listener.sock.fileno(), self._on_wake, partial(self._accept, listener))
             if self._queue is not None:
-                self._loop.add_reader(self._queue.fileno(), self._on_wake, self._queue, self._take_over)
+                self._loop.add_reader(self._queue.fileno(), self._on_wake, partial(self._take_over, self._queue))
 
     def _unwatch(self) -> None:
         if self._watching:
             self._watching = False
-            for sock in self._socks:
-                self._loop.remove_reader(sock.fileno())
+            for listener in self._listeners:
+                self._loop.remove_reader(listener.sock.fileno())
             if self._queue is not None:
                 self._loop.remove_reader(self._queue.fileno())
 
-    def _on_wake(self, sock: socket.socket, take: Callable[[socket.socket], bool]) -> None:
+    def _on_wake(self, take: Callable[[], bool]) -> None:
         for _ in range(ACCEPTS_PER_WAKE):
             if self._siblings is not None and self._stepped_back < limits.STEP_BACK_TIMES:
                 excess = self._context.load - self._siblings.least_load()
                 if excess > 0:
                     self._step_back(excess)
                     return
-            if not take(sock):
+            if not take():
                 return
             self._stepped_back = 0
 
@@ -124,10 +126,10 @@ class Gate:
 
     # -- taking ------------------------------------------------------------------------------------------------------------
 
-    def _accept(self, sock: socket.socket) -> bool:
+    def _accept(self, listener: Listener) -> bool:
         """Accept one connection; False when there is none."""
         try:
-            connected, address = sock.accept()
+            connected, address = listener.sock.accept()
         except (BlockingIOError, InterruptedError):
             return False  # a sibling was faster
         except ConnectionError:
@@ -142,12 +144,12 @@ class Gate:
             return False
         connected.setblocking(False)
         client: Address | None = None
-        name = connected.getsockname()
         if connected.family == socket.AF_UNIX:
-            server: Address = (name if isinstance(name, str) else name.decode("utf-8", "replace"), None)
+            server: Address = (listener.address.removeprefix("unix:"), None)
             if self._name_peer is not None:
                 client = self._name_peer(connected)
         else:
+            name = connected.getsockname()
             server = (name[0], name[1])
             client = (address[0], address[1])
         self._adopt(connected, Connection(self._context, "http", client, server, time.monotonic()))

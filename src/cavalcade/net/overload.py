@@ -12,6 +12,7 @@ from cavalcade.wire.sink import Head
 
 if TYPE_CHECKING:
     from cavalcade.net.connection import Connection
+    from cavalcade.net.context import ConnectionContext
 
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 RETRY_AFTER = (b"retry-after", b"1")
@@ -26,11 +27,15 @@ def failure_headers(status: int, draining: bool) -> list[tuple[bytes, bytes]]:
     return [TEXT, RETRY_AFTER, DRAINING] if status == 503 and draining else [TEXT]
 
 
+def note_shed(context: ConnectionContext, peer: str) -> None:
+    """Count a request that is turned away, and say so."""
+    context.serving.totals.shed += 1
+    context.overload_log.shed(context.now, peer, len(context.serving.running))
+
+
 def turn_away(connection: Connection, head: Head) -> None:
     """Too many requests are in flight: answer this one at once. The connection can go on."""
-    context = connection.context
-    context.serving.totals.shed += 1
-    context.overload_log.shed(context.now, connection.peer(), len(context.serving.running))
+    note_shed(connection.context, connection.peer())
     connection.deadline = 0.0
     connection.discarded = 0
     connection.body_pending = head.length != 0

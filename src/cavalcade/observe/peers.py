@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from cavalcade import limits
-from cavalcade.errors import PeerError
+from cavalcade.errors import PeerError, StreamFault
 
 log = logging.getLogger("cavalcade")
 
@@ -25,6 +25,14 @@ class PeerLog:
     def closed(self, now: float, peer: str, why: str) -> None:
         """A connection was closed without an answer."""
         self._line(now, f"connection of {peer} closed: {why}")
+
+    def refused_stream(self, now: float, peer: str, error: StreamFault, code: str) -> None:
+        """HTTP/2: a stream was reset with `code`, the connection goes on."""
+        self._line(now, f"bad request from {peer}: {error.cause} (stream reset: {code})")
+
+    def stream_closed(self, now: float, peer: str, why: str) -> None:
+        """HTTP/2: a stream was ended without its answer."""
+        self._line(now, f"stream of {peer} closed: {why}")
 
     def shed(self, now: float, peer: str, running: int) -> None:
         """A request was answered 503 without the app."""

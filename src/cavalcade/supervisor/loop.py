@@ -26,9 +26,9 @@ from cavalcade import build
 from cavalcade.board.view import Board
 from cavalcade.config.options import Settings
 from cavalcade.errors import StartupError
-from cavalcade.net import sockets
+from cavalcade.net import listener, sockets
 from cavalcade.net.handover import make_queue
-from cavalcade.net.sockets import Listener
+from cavalcade.net.listener import Listener
 from cavalcade.observe import blackbox, deaths, logs
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.supervisor import commands as do
@@ -124,8 +124,8 @@ def _supervise(settings: Settings, holdings: Holdings, notifier: Notifier, notes
     log.info("%s", _start_line(settings, rules.workers))
     for note in notes:
         log.info("%s", note)
-    for listener in holdings.listeners:
-        log.info("listening on %s", listener.url)
+    for each in holdings.listeners:
+        log.info("listening on %s%s", each.url, " (PROXY protocol)" if each.proxy_protocol else "")
     try:
         board = Board.create(rules.slots)
     except OSError as error:
@@ -216,7 +216,7 @@ class Supervisor:
                 await self._control.stop(code)
 
     def _take_status(self) -> Status:
-        urls = [listener.url for listener in self._listeners]
+        urls = [each.url for each in self._listeners]
         return status.take(self._settings, self._state, self._board, urls, self._loop.time())
 
     # -- the queue -------------------------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ class Supervisor:
         self._board.fold(command.slot)
 
     def _serving(self, command: do.Serving) -> None:
-        urls = ", ".join(listener.url for listener in self._listeners)
+        urls = ", ".join(each.url for each in self._listeners)
         workers = "1 worker" if command.workers == 1 else f"{command.workers} workers"
         log.info("ready in %.1f s: %s (%s, pid %d)", command.seconds, urls, workers, os.getpid())
         if self._predecessor is not None:
@@ -309,12 +309,12 @@ class Supervisor:
 
     def _start_nursery(self, generation: int) -> None:
         ours, theirs = socket.socketpair()
-        listening = [listener.sock.fileno() for listener in self._listeners]
+        listening = [listener.describe(each) for each in self._listeners]
         give, take = (end.fileno() for end in self._queue)
         crash = -1
         try:
             crash = blackbox.new_file()
-            process = spawn_nursery(theirs, [*listening, self._board.fd, give, take, crash])
+            process = spawn_nursery(theirs, [*(each.fd for each in listening), self._board.fd, give, take, crash])
         except OSError as error:
             ours.close()
             if crash >= 0:
@@ -435,7 +435,7 @@ class Supervisor:
         if self._predecessor is None:
             return
         old_pid = self._predecessor.offer.pid
-        self._holdings.owned = True
+        self._holdings.own(self._settings.backlog)
         self._post(on.TakeOver(old_pid))
         try:
             if self._holdings.pid_file is not None:

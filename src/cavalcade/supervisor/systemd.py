@@ -12,6 +12,7 @@ The variables are taken out of the environment: what the app starts is not meant
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import socket
@@ -20,7 +21,7 @@ from collections.abc import MutableMapping, Sequence
 
 from cavalcade.errors import BindError
 from cavalcade.net import sockets
-from cavalcade.net.sockets import Listener
+from cavalcade.net.listener import Listener
 
 log = logging.getLogger("cavalcade")
 
@@ -54,22 +55,28 @@ def take_sockets(environ: MutableMapping[str, str]) -> list[Listener]:
 def choose(inherited: list[Listener], asked: Sequence[str]) -> tuple[list[Listener], list[str], list[str]]:
     """What to use of inherited sockets where addresses were asked for as well: (those to use, addresses left to bind, notes).
 
-    An address that is open already is not opened again; a socket that nobody has asked for is closed here, so that its clients are
-    not left waiting by us.
+    An address that is open already, or named as fd://3, is not opened again; a socket that nobody has asked for is closed here, so that
+    its clients are not left waiting by us.
     """
-    open_already = {listener.address: listener for listener in inherited}
-    used = [open_already[name] for name in map(_plain, asked) if name in open_already]
-    rest = [name for name in asked if _plain(name) not in open_already]
-    notes = []
-    for listener in inherited:
-        if listener not in used:
-            notes.append(f"{listener.address} of LISTEN_FDS is not used: --bind says where to listen")
-            listener.sock.close()
+    open_already = {name: each for each in inherited for name in (each.address, f"fd://{each.sock.fileno()}")}
+    used: list[Listener] = []
+    rest: list[str] = []
+    notes: list[str] = []
+    for text in asked:
+        bind = sockets.parse(text)
+        found = open_already.get(bind.plain)
+        if found is None:
+            rest.append(text)
+            continue
+        used.append(dataclasses.replace(found, proxy_protocol=bind.proxy_protocol))
+        if bind.mode >= 0 or bind.user or bind.group:
+            notes.append(f"{bind}: mode, user and group are those that the .socket unit says")
+    taken = {each.sock for each in used}
+    for each in inherited:
+        if each.sock not in taken:
+            notes.append(f"{each.address} of LISTEN_FDS is not used: --bind says where to listen")
+            each.sock.close()
     return used, rest, notes
-
-
-def _plain(address: str) -> str:
-    return address.partition("?")[0] if address.startswith("unix:") else address
 
 
 class Notifier:

@@ -32,8 +32,8 @@ from pathlib import Path
 import msgspec
 
 from cavalcade.errors import StartupError
-from cavalcade.net import sockets
-from cavalcade.net.sockets import Listener
+from cavalcade.net import listener
+from cavalcade.net.listener import Inherited, Listener
 from cavalcade.supervisor.children import Link
 from cavalcade.supervisor.pidfile import PidFile
 from cavalcade.worker.channel import Lines
@@ -44,19 +44,10 @@ VARIABLE = "CAVALCADE_UPGRADE_FD"
 OFFER_WAIT_S = 10.0
 
 
-class Socket(msgspec.Struct):
-    """One listening socket: its inherited descriptor, and what `Listener` knows of it."""
-
-    fd: int
-    url: str
-    address: str
-    file: tuple[int, int] | None = None
-
-
 class Offer(msgspec.Struct, tag="offer"):
     pid: int
     bind: list[str]
-    listeners: list[Socket]
+    listeners: list[Inherited]
     give: int
     take: int
 
@@ -98,12 +89,19 @@ class Holdings:
     pid_file: PidFile | None = None
     owned: bool = True
 
+    def own(self, backlog: int) -> None:
+        """They are this process's from now on."""
+        self.owned = True
+        for each in self.listeners:
+            if each.sock.family == socket.AF_UNIX:
+                each.sock.listen(backlog)  # the kernel tells those who ask whose it is: who has said this last
+
     def release(self) -> None:
         """This process ends."""
         if self.owned and self.pid_file is not None:
             self.pid_file.remove()
-        for listener in self.listeners:
-            sockets.close(listener if self.owned else dataclasses.replace(listener, file=None))
+        for each in self.listeners:
+            listener.close(each if self.owned else dataclasses.replace(each, file=None))
         for end in self.queue:
             end.close()
 
@@ -124,7 +122,7 @@ class Successor:
         it says."""
         ours, theirs = socket.socketpair()
         give, take = (end.fileno() for end in holdings.queue)
-        offered = [Socket(each.sock.fileno(), each.url, each.address, each.file) for each in holdings.listeners]
+        offered = [listener.describe(each) for each in holdings.listeners]
         try:
             self.process = subprocess.Popen(
                 [sys.executable, *sys.orig_argv[1:]],
@@ -172,11 +170,10 @@ class Predecessor:
         self._sock = sock
         self._link: Link | None = None
         self.offer = offer
-        for fd in (offer.give, offer.take, *(each.fd for each in offer.listeners)):
-            os.set_inheritable(fd, False)
-        listeners = [Listener(socket.socket(fileno=each.fd), each.url, each.address, each.file) for each in offer.listeners]
+        listeners = [listener.restore(each) for each in offer.listeners]
         queue = socket.socket(fileno=offer.give), socket.socket(fileno=offer.take)
-        for end in (*queue, *(listener.sock for listener in listeners)):
+        for end in queue:
+            os.set_inheritable(end.fileno(), False)
             end.setblocking(False)
         self.holdings = Holdings(listeners, queue, owned=False)
 

@@ -71,6 +71,11 @@ def learn_request_name(name: bytes) -> tuple[bytes, int]:
     return entry
 
 
+def kind_of(name: bytes) -> int:
+    """What the engines must know of the field of this name, which is in lower case."""
+    return _KINDS.get(name, PLAIN)
+
+
 def read_method(method: bytes) -> str:
     """A method that is not in the table. Raises `PeerError` for those that no origin server has."""
     if method == b"CONNECT":

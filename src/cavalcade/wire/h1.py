@@ -41,6 +41,10 @@ from cavalcade.wire.h1_response import CRLF, END_OF_HEAD, Responses, Rules
 from cavalcade.wire.sink import Sink
 from cavalcade.wire.target import TARGETS, read_target
 
+# What RFC 9113 section 3.4 lets a connection of HTTP/2 begin with, as far as it looks like a request.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\n"
+NO_HTTP2 = "HTTP/2 is served where it is not switched off, h2 is installed (pip install 'cavalcade[http2]'), and it comes first"
+
 # Where in a message the input stands.
 HEAD, BODY_LENGTH, BODY_CHUNKED, WAIT, CLOSED = range(5)
 # Where in a chunked body.
@@ -182,7 +186,11 @@ class H1(Responses):
             raise HeadTooLarge(f"request head over {self.rules.head_bytes} bytes (limit_request_head)")
         if not self.head_complete:
             if self.url == b"*":  # RFC 9113 section 3.4: PRI * HTTP/2.0
-                raise VersionNotSupported("an HTTP/2 preface on an HTTP/1.1 port", fix="speak HTTP/1.1, or put a proxy in front")
+                if self.head_bytes + end == len(PREFACE) and not self.empty_bytes and self.sink.on_preface(PREFACE + rest):
+                    self.close()
+                    self.head_bytes = 0
+                    return b""
+                raise VersionNotSupported("an HTTP/2 preface where HTTP/1.1 is spoken", fix=NO_HTTP2)
             raise PeerError("the request head ends where none should")
         self.finish_head(upgrade, data)
         return rest

@@ -20,6 +20,7 @@ class Head:
         "length",
         "method",
         "path",
+        "protocol",
         "query",
         "raw_path",
         "target",
@@ -31,6 +32,7 @@ class Head:
     target: bytes  # as it stood in the request line
     path: str  # percent-decoded
     raw_path: bytes
+    protocol: str  # HTTP/2 only: of an extended CONNECT (RFC 8441 section 4), else ""
     query: bytes
     version: str  # "1.0", "1.1"
     headers: Headers
@@ -45,6 +47,9 @@ class Sink(Protocol):
 
     def on_request(self, head: Head) -> None:
         """A request head is whole. A body follows unless `head.length` is 0, in which case `on_end` is not called."""
+
+    def on_preface(self, data: bytes) -> bool:
+        """The peer speaks HTTP/2, beginning with `data`; True if somebody else takes the connection over from here."""
 
     def on_body(self, chunk: bytes) -> None:
         """A piece of the body, never empty."""

@@ -31,6 +31,7 @@ from cavalcade.board.row import Row
 from cavalcade.board.siblings import Siblings
 from cavalcade.config.options import Settings
 from cavalcade.errors import StartupError
+from cavalcade.net.listener import Listener
 from cavalcade.observe import logs
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.worker import channel, threads
@@ -55,7 +56,7 @@ class Post:
     slot: int
     generation: int
     settings: Settings
-    listeners: list[socket.socket]
+    listeners: list[Listener]
     channel: socket.socket
     row: Row
     siblings: Siblings | None = None

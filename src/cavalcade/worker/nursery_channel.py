@@ -9,17 +9,18 @@ from __future__ import annotations
 import msgspec
 
 from cavalcade.config.options import Settings
+from cavalcade.net.listener import Inherited
 
 # -- the supervisor orders -----------------------------------------------------------------------------------------------
 
 
 class Setup(msgspec.Struct, tag="setup"):
-    """The first line. The numbers are descriptors that the nursery has inherited."""
+    """The first line. The numbers are descriptors that the nursery has inherited, as are those of the listeners."""
 
     generation: int
     supervisor_pid: int
     settings: Settings
-    listeners: list[int]
+    listeners: list[Inherited]
     board: int
     slots: int
     give: int  # the two ends of the queue through which workers hand connections over

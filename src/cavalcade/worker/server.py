@@ -28,10 +28,11 @@ from cavalcade.board.row import Row
 from cavalcade.board.siblings import Siblings
 from cavalcade.config import sources
 from cavalcade.config.options import Settings
-from cavalcade.net import sockets
+from cavalcade.net import http2, sockets
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.gate import Gate
 from cavalcade.net.handover import HandOver
+from cavalcade.net.listener import Listener, close
 from cavalcade.net.sweep import Sweep
 from cavalcade.observe.access import AccessLog
 from cavalcade.observe.blackbox import BlackBox
@@ -52,7 +53,7 @@ class Place:
     """What a server is given by whoever runs several: sockets that others have bound and own, its row of the shared board, its
     siblings, and the two ends of the queue through which connections are handed over. By default it is alone."""
 
-    socks: list[socket.socket] = field(default_factory=list)
+    listeners: list[Listener] = field(default_factory=list)
     row: Row = field(default_factory=lambda: Row(memoryview(bytearray(layout.ROW_BYTES)).cast("Q")))
     siblings: Siblings | None = None
     give: socket.socket | None = None
@@ -81,7 +82,7 @@ class Server:
             raise TypeError("give either settings or options")
         self.settings = settings
         self.app = app
-        self._listeners: list[sockets.Listener] = []
+        self._listeners: list[Listener] = []
         self._place = Place()
         self._lifespan: Lifespan | None = None
         self._context: ConnectionContext | None = None
@@ -112,7 +113,7 @@ class Server:
         """Bind, import, run lifespan startup, accept. Raises `StartupError`, with nothing left behind."""
         # Before any user code runs: a port in use is known at once, and not after a long import.
         self._listeners = sockets.bind_all(self.settings.bind, self.settings.backlog)
-        self._place.socks = [listener.sock for listener in self._listeners]
+        self._place.listeners = self._listeners
         try:
             await self.boot()
         except BaseException:
@@ -152,12 +153,13 @@ class Server:
         access = AccessLog(settings) if settings.access_log else None
         place = self._place
         self._context = ConnectionContext(serving, settings, rules, access, place.row)
+        self._context.http2 = http2.maybe_connection() if settings.http2 else None
         if loaded.interface == "wsgi":
             # Under a supervisor two workers overlap in every reload, whatever their number is.
             multiprocess = place.siblings is not None
             self._wsgi = Service(loaded.app, serving, settings.threads, multiprocess=multiprocess, body_limit=settings.limit_request_body)
             self._context.wsgi = self._wsgi
-        self._gate = Gate(self._context, place.socks, siblings=place.siblings, queue=place.take, name_peer=place.name_peer)
+        self._gate = Gate(self._context, place.listeners, siblings=place.siblings, queue=place.take, name_peer=place.name_peer)
         self._sweep = Sweep(self._context, date_header=settings.date_header)
         self._recycle = Recycle(settings, serving.totals, time.monotonic())
         package = settings.app.partition(":")[0].partition(".")[0]
@@ -254,5 +256,5 @@ class Server:
     def _close_listeners(self) -> None:
         for listener in self._listeners:
             with contextlib.suppress(OSError):
-                sockets.close(listener)
+                close(listener)
         self._listeners = []

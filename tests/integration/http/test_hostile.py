@@ -49,7 +49,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 def test_a_refusal_is_a_whole_response_that_says_why(run: Any, serve: Any, data: bytes, status: int, words: str, after: bytes) -> None:
     async def main() -> None:
         limits = {"limit_request_line": 200, "limit_request_fields": 10, "limit_request_head": 512, "limit_request_body": 100}
-        async with serve(app, **limits) as served:
+        async with serve(app, http2=False, **limits) as served:
             client = await served.connect()
             if after:
                 await client.send(after)

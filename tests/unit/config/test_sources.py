@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cavalcade.config import checks
 from cavalcade.config.sources import Resolved, resolve
 from cavalcade.errors import ConfigError
 
@@ -220,3 +221,16 @@ def test_a_web_concurrency_over_the_limit_is_kept_and_warned_of(tmp_path: Path) 
 def test_a_web_concurrency_within_the_limit_is_not_talked_about(tmp_path: Path) -> None:
     resolved = resolve({}, cwd=tmp_path, environ={"WEB_CONCURRENCY": "1"}, root=limited(tmp_path, "100000"))
     assert (resolved.settings.workers, resolved.notes) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "said"), [(True, False, True), (True, True, False), (False, False, False), (None, False, False)]
+)
+def test_http2_that_was_asked_for_and_cannot_be_spoken_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: bool | None, there: bool, said: bool
+) -> None:
+    monkeypatch.setattr(checks, "installed", lambda module: there or module != "h2")
+    resolved = resolve({"http2": asked}, cwd=tmp_path, environ={})
+    assert resolved.settings.http2 is (asked is not False)
+    notes = ["--http2: HTTP/2 is not spoken, h2 is not installed here: pip install 'cavalcade[http2]'"]
+    assert resolved.notes == (notes if said else [])

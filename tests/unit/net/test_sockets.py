@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from cavalcade.errors import BindError
-from cavalcade.net import sockets
-from cavalcade.net.sockets import Listener
+from cavalcade.net import holders, sockets
+from cavalcade.net.listener import Listener, close
 
 Bind = Callable[..., list[Listener]]
 
@@ -45,7 +46,7 @@ def bind() -> Iterator[Bind]:
 
     yield bind
     for listener in made:
-        sockets.close(listener)
+        close(listener)
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_a_listener_does_not_block_is_not_inherited_and_sends_small_answers_at_o
     assert listener.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-@pytest.mark.parametrize("address", [":0", "0", "0.0.0.0:0"])
+@pytest.mark.parametrize("address", [":0", "0.0.0.0:0"])
 def test_every_interface_is_bound_and_the_url_is_one_that_can_be_reached(bind: Bind, address: str) -> None:
     (listener,) = bind(address)
     host, port = listener.sock.getsockname()
@@ -101,7 +102,7 @@ def test_a_name_is_listened_on_at_each_of_its_addresses_with_one_port(bind: Bind
 
 
 @pytest.mark.parametrize(
-    "address", ["", "nonsense", "host:port", "1.2.3.4:99999", "[::1", "::1:80", "unix:", "unix:/x?mode=9", "unix:/x?size=3"]
+    "address", ["", "no:such.host", "host:port", "1.2.3.4:99999", "[::1", "::1:80", "unix:", "unix:/x?mode=9", "unix:/x?size=3"]
 )
 def test_what_is_no_address_is_refused_with_what_would_be_one(address: str) -> None:
     with pytest.raises(BindError) as caught:
@@ -155,9 +156,9 @@ def test_of_processes_that_share_a_port_the_parent_is_named() -> None:
 
 def test_where_the_holder_cannot_be_seen_the_error_says_that_much(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(kind: str) -> object:
-        raise sockets.psutil.AccessDenied
+        raise holders.psutil.AccessDenied
 
-    monkeypatch.setattr(sockets.psutil, "net_connections", denied)
+    monkeypatch.setattr(holders.psutil, "net_connections", denied)
     with pytest.raises(BindError, match="in use by a process that this user may not see"):
         sockets.bind_all([f"127.0.0.1:{taken}"], 16)
 
@@ -178,7 +179,7 @@ def test_a_unix_socket_has_the_mode_asked_for_and_goes_with_its_listener(tmp_pat
     assert listener.url == listener.address == f"unix:{path}"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert _connects(socket.AF_UNIX, str(path))
-    sockets.close(listener)
+    close(listener)
     assert not path.exists()
 
 
@@ -245,7 +246,7 @@ def test_closing_leaves_the_socket_file_of_a_successor_alone(bind: Bind, tmp_pat
     (first,) = sockets.bind_all([f"unix:{path}"], 16)
     path.unlink()
     bind(f"unix:{path}")
-    sockets.close(first)
+    close(first)
     assert _connects(socket.AF_UNIX, str(path))
 
 
@@ -253,6 +254,166 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(BindError, match=r"directory of .* does not exist") as caught:
         sockets.bind_all([f"unix:{tmp_path}/no/app.sock"], 16)
     assert caught.value.fix == f"mkdir -p {tmp_path}/no"
+
+
+def test_whoever_finds_a_socket_file_can_connect_and_never_sees_another_mode(bind: Bind, tmp_path: Path) -> None:
+    """Watched by another process, which looks as often as it can."""
+    watch = """
+import os, socket, stat, sys
+seen = set()
+for path in sys.argv[1:]:
+    print("watching", flush=True)
+    while True:
+        try:
+            seen.add(oct(stat.S_IMODE(os.lstat(path).st_mode)))
+            break
+        except FileNotFoundError:
+            pass
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(path)
+    seen.add(oct(stat.S_IMODE(os.lstat(path).st_mode)))
+print(sorted(seen))
+"""
+    paths = [str(tmp_path / f"{number}.sock") for number in range(50)]
+    with subprocess.Popen([sys.executable, "-c", watch, *paths], stdout=subprocess.PIPE, text=True) as watcher:
+        assert watcher.stdout is not None
+        for path in paths:
+            assert watcher.stdout.readline() == "watching\n"
+            bind(f"unix:{path}?mode=640&group={os.getgid()}")
+        assert watcher.stdout.read() == "['0o640']\n"
+    assert {each.name for each in tmp_path.iterdir()} == {Path(path).name for path in paths}
+
+
+def test_the_file_of_a_dead_server_is_replaced_without_a_moment_in_between(bind: Bind, tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind(str(path))
+    watch = """
+import os, sys
+before = os.lstat(sys.argv[1]).st_ino
+print("watching", flush=True)
+while os.lstat(sys.argv[1]).st_ino == before:
+    pass
+print("replaced")
+"""
+    with subprocess.Popen([sys.executable, "-c", watch, str(path)], stdout=subprocess.PIPE, text=True) as watcher:
+        assert watcher.stdout is not None
+        assert watcher.stdout.readline() == "watching\n"
+        bind(f"unix:{path}")
+        assert watcher.stdout.read() == "replaced\n"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give a file away")
+def test_a_socket_file_belongs_to_the_user_and_group_asked_for(bind: Bind, tmp_path: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    bind(f"unix:{tmp_path}/named.sock?user=nobody&group={nobody.pw_gid}&mode=600")
+    found = (tmp_path / "named.sock").stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (nobody.pw_uid, nobody.pw_gid, 0o600)
+
+
+def test_an_unknown_owner_is_named_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    with pytest.raises(BindError, match="there is no group nosuchgroup on this machine"):
+        sockets.bind_all([f"unix:{tmp_path}/app.sock?group=nosuchgroup"], 16)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_may_not_give_a_socket_away_is_told_so() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        program = f"""
+import os
+from cavalcade.net import holders, sockets
+from cavalcade.errors import BindError
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+try:
+    sockets.bind_all(["unix:{folder}/app.sock?user=0"], 16)
+except BindError as error:
+    print(error)
+"""
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout == f"This user may not give {folder}/app.sock to user 0.\n", done.stderr
+        assert list(Path(folder).iterdir()) == []
+
+
+def test_a_symbolic_link_in_place_of_a_socket_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BindError, match="is not a socket"):
+        sockets.bind_all([f"unix:{path}"], 16)
+    assert path.is_symlink()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_of_two_that_start_at_a_dead_ones_path_at_once_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind(str(path))
+    program = f"""
+import sys
+from cavalcade.net import holders, sockets
+from cavalcade.errors import BindError
+print("there", flush=True)
+sys.stdin.readline()
+try:
+    listeners = sockets.bind_all(["unix:{path}"], 16)
+    print("listens", flush=True)
+except BindError as error:
+    print("in use" if "in use by pid" in str(error) else error, flush=True)
+sys.stdin.readline()
+"""
+    command = [sys.executable, "-c", program]
+    starters = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = []
+    for each in starters:
+        assert each.stdout is not None
+        assert each.stdout.readline() == "there\n"
+    for each in starters:
+        assert each.stdin is not None
+        each.stdin.write("\n")
+        each.stdin.flush()
+    for each in starters:
+        assert each.stdout is not None
+        said.append(each.stdout.readline())
+    for each in starters:
+        each.communicate("\n")
+    assert sorted(said) == ["in use\n", "listens\n"]
+
+
+def test_a_path_that_is_too_long_says_how_long_it_may_be(tmp_path: Path) -> None:
+    with pytest.raises(BindError, match="too long for a unix socket: 107 bytes at most"):
+        sockets.bind_all([f"unix:{tmp_path}/{'x' * 108}"], 16)
+
+
+def test_a_name_in_the_kernel_is_listened_on_and_its_holder_named(bind: Bind) -> None:
+    name = f"cavalcade-test-{os.getpid()}"
+    (listener,) = bind(f"unix:@{name}")
+    assert listener.address == f"unix:@{name}"
+    assert _connects(socket.AF_UNIX, f"\0{name}")
+    with pytest.raises(BindError, match=f"@{name} is in use by pid {os.getpid()} "):
+        sockets.bind_all([f"unix:@{name}"], 16)
+
+
+def test_an_inherited_descriptor_is_taken_as_it_is(bind: Bind) -> None:
+    made = socket.create_server(("127.0.0.1", 0))
+    port = made.getsockname()[1]
+    (listener,) = bind(f"fd://{made.detach()}?proxy_protocol=on")
+    assert (listener.url, listener.address) == (f"http://127.0.0.1:{port}", f"127.0.0.1:{port}")
+    assert listener.proxy_protocol
+    assert not os.get_inheritable(listener.sock.fileno())
+    assert not listener.sock.getblocking()
+
+
+def test_a_descriptor_that_does_not_listen_is_refused_and_left_open(tmp_path: Path) -> None:
+    with socket.socket() as sock, (tmp_path / "file").open("w") as file:
+        for fd, said in [(sock.fileno(), "does not listen"), (file.fileno(), "on non-socket"), (9999, "Bad file descriptor")]:
+            with pytest.raises(BindError, match=said) as caught:
+                sockets.bind_all([f"fd://{fd}"], 16)
+            assert "systemd's are numbered from 3" in caught.value.fix
+        os.fstat(sock.fileno())
+        os.fstat(file.fileno())
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may bind any port")

@@ -1,0 +1,66 @@
+"""A socket that listens, and the same as data, for a process that inherits its descriptor."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from dataclasses import dataclass
+
+import msgspec
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A socket that listens. It is non-blocking and not inherited unless it is passed on.
+
+    `url` is what to type into a client: a wildcard host is shown as the loopback address. `address` is what was bound, with the
+    port that the kernel chose for port 0.
+    """
+
+    sock: socket.socket
+    url: str
+    address: str
+    file: tuple[int, int] | None = None  # device and inode of a socket file, to know it again when it is to be removed
+    proxy_protocol: bool = False  # every connection begins with a PROXY header
+
+
+class Inherited(msgspec.Struct):
+    """A listener as data: its descriptor, and what `Listener` knows of it.
+
+    In an upgrade it goes from one version of the server to another, so it may only ever get more fields, with defaults."""
+
+    fd: int
+    url: str
+    address: str
+    file: tuple[int, int] | None = None
+    proxy_protocol: bool = False
+
+
+def describe(listener: Listener) -> Inherited:
+    """What goes to a process that inherits the descriptor."""
+    return Inherited(listener.sock.fileno(), listener.url, listener.address, listener.file, listener.proxy_protocol)
+
+
+def restore(inherited: Inherited) -> Listener:
+    """The listener in the process that has inherited it; no program that this one starts inherits it in turn."""
+    os.set_inheritable(inherited.fd, False)
+    sock = socket.socket(fileno=inherited.fd)
+    sock.setblocking(False)
+    return Listener(sock, inherited.url, inherited.address, inherited.file, inherited.proxy_protocol)
+
+
+def close(listener: Listener) -> None:
+    """Close a listener for good and remove its socket file, unless another server has put its own there since."""
+    listener.sock.close()
+    if listener.file is not None:
+        path = listener.address.removeprefix("unix:")
+        with contextlib.suppress(OSError):
+            if identity(path) == listener.file:
+                os.unlink(path)
+
+
+def identity(path: str) -> tuple[int, int]:
+    """What tells this file from another that may get its name later. Raises `OSError`."""
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
