@@ -4,6 +4,7 @@
 #   make test     lint, types and the whole test suite
 #   make bench    measure against uvicorn (needs wrk)
 #   make bench-overhead   what supervision costs: all of it against none (needs wrk and valgrind)
+#   make bench-ws WebSocket echo against uvicorn, gunicorn and granian
 #   make faults   reload, recycle, break, scale, kill and stop a server under traffic, and count the lost requests: none
 #   make faults-peers   the same for gunicorn + uvicorn-worker, uvicorn, granian and hypercorn, where they offer it
 #   make format   format the source
@@ -51,6 +52,9 @@ bench: $(VENV)/.installed $(COMPILED)/.installed
 
 bench-overhead: $(VENV)/.installed
 	$(BIN)/python bench/overhead.py --require 0.01 $(OVERHEAD_ARGS)
+
+bench-ws: $(VENV)/.installed $(COMPILED)/.installed $(PEERS)/.installed
+	@$(BIN)/python bench/ws_echo.py --cavalcade $(BIN)/python --cavalcade $(COMPILED)/bin/python --peers-python $(PEERS)/bin/python $(BENCH_ARGS)
 
 faults: $(VENV)/.installed
 	@$(BIN)/python bench/faults $(FAULTS_ARGS)

@@ -12,7 +12,15 @@ from pathlib import Path
 VERSION = "0.1.0"
 
 # Those with an augmenting .pxd beside them are compiled. setup.py reads this table too, so it stays a literal.
-HOT_MODULES = ("wire.h1_response", "wire.h1", "net.connection", "apps.asgi.exchange", "board.row")
+HOT_MODULES = (
+    "wire.h1_response",
+    "wire.h1",
+    "wire.ws",
+    "net.connection",
+    "apps.asgi.exchange",
+    "apps.asgi.websocket",
+    "board.row",
+)
 
 NOTE_FILE = "build_note.txt"  # one line, written by setup.py beside this file: what was built, or why it was not
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import websockets
 
@@ -186,3 +188,29 @@ def test_max_requests_counts_websockets(tmp_path: Path, run: Any) -> None:
             await line(server, "max_requests")
 
     run(main())
+
+
+@pytest.mark.slow
+def test_an_idle_websocket_costs_less_than_20_kb(tmp_path: Path) -> None:
+    """With compression agreed on, as with every browser."""
+    write_app(tmp_path, APP)
+    offer = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
+    fields = [b"GET / HTTP/1.1", b"Host: test", b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Version: 13", offer]
+    request = b"\r\n".join([*fields, b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", b"", b""])
+    sockets: list[socket.socket] = []
+
+    def connect(server: LiveServer, count: int) -> None:
+        for _ in range(count):
+            client = socket.create_connection(server.address, timeout=30.0)
+            sockets.append(client)
+            client.sendall(request)
+            assert b" 101 " in client.recv(4096)
+
+    with LiveServer("main:app", "--no-access-log", cwd=tmp_path) as server:
+        worker = psutil.Process(server.worker_pids[0])
+        connect(server, 50)
+        before = worker.memory_info().rss
+        connect(server, 400)
+        assert (worker.memory_info().rss - before) / 400 < 20_000
+        for client in sockets:
+            client.close()

@@ -1,0 +1,33 @@
+# cython: language_level=3
+# Types for websocket.py when it is compiled: names and meaning are there.
+
+cimport cython
+from cavalcade.apps.asgi.exchange cimport Exchange
+from cavalcade.wire.ws cimport WebSocketEngine, WebSocketRules
+
+
+cdef class WebSocketExchange(Exchange):
+    cdef public WebSocketRules rules
+    cdef public list offered, answer
+    cdef public WebSocketEngine engine
+    cdef public object messages, pipe
+    cdef public int code
+    cdef public str reason
+    cdef public bint lost, leaving, heard, pinged
+    cdef public Py_ssize_t turns
+    cdef public bint flush_due, starved, choked
+
+    @cython.locals(step=int, engine=WebSocketEngine)
+    cpdef send(self, message)
+    cpdef send_rest(self, int step, message)
+    cpdef dict take_news(self)
+    cpdef bint is_complete(self)
+    cpdef feed_data(self, bytes data)
+    cpdef go_on(self)
+    @cython.locals(engine=WebSocketEngine)
+    cpdef look(self)
+    @cython.locals(engine=WebSocketEngine, out=list, size=Py_ssize_t)
+    cpdef flush(self)
+    cpdef disconnect(self)
+    cpdef on_sweep(self)
+    cpdef app_returned(self)
