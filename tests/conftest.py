@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,3 +31,13 @@ def run(loop_name: str) -> Run:
             return runner.run(main)
 
     return run_on_loop
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Any:
+    """An authority that signs certificates, and its directory."""
+    from cavalcade.testing.certificates import Authority  # not for every test: it takes a while to import
+
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    return Authority(folder)

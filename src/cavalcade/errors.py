@@ -8,6 +8,7 @@
     |-- ControlError        a running server cannot be reached or steered      exit 1
     |-- StartupError        what was asked for cannot start                    exit 3
     |   |-- BindError         an address cannot be listened on
+    |   |-- TlsError          a certificate, a key or a list of ciphers cannot be used
     |   |-- AppLoadError      the app cannot be imported, found or understood
     |   |-- LifespanFailed    the app's own startup failed
     |   |-- BootTimeout       the app was not ready within `boot_timeout`
@@ -65,6 +66,10 @@ class StartupError(CavalcadeError):
 
 class BindError(StartupError):
     """An address cannot be listened on."""
+
+
+class TlsError(StartupError):
+    """A certificate, its key, a list of authorities or of ciphers cannot be used."""
 
 
 class AppLoadError(StartupError):

@@ -21,6 +21,7 @@ PIPELINED_PER_TURN = 16  # requests of one connection that are begun before othe
 PIPELINE_BUFFER_BYTES = 64 * KIB  # bytes of later requests held behind a running one before the socket is paused
 WRITE_HIGH_BYTES = 64 * KIB  # response bytes not yet taken by the kernel before `send` waits
 JOIN_BYTES = 64 * KIB  # head and body up to this are joined into one write; beyond it the copy costs more
+TLS_UNASKED_BYTES = 256 * KIB  # what TLS itself sends in the life of a connection, such as new keys: beyond it, closed
 WSGI_BODY_BYTES = 256 * KIB  # of a request body that are here before a thread is taken for it; with threads=0, that stay in memory
 WSGI_SPOOL_BYTES = 1024 * MIB  # longest body kept in a file with threads=0, where limit_request_body says nothing: waitress's limit
 WSGI_RESPONSE_BYTES = 1 * MIB  # of a streamed response that the client has not taken, before the app's thread waits for it
@@ -104,6 +105,9 @@ MEMORY_SAMPLES = 5  # so many in a row over max_memory, and it asks to be replac
 BOOT_STACK_S = 0.5  # so long before boot_timeout a worker that still boots is asked where it is
 KILL_AFTER_S = 2.0  # beyond the graceful timeout, before a worker that will not go is killed
 BOOT_STOP_S = 1.0  # a worker that is not ready yet has nothing to finish; after this it is killed
+CERTIFICATE_LOOK_S = 1.0  # how often the certificate files are looked at
+CERTIFICATE_RETRY_S = 5.0  # a worker that could not read what the supervisor could tries again after this
+CERTIFICATE_WARN_S = 86400.0  # how often it is said that a certificate expires
 SIGNAL_ECHO_S = 0.2  # the same signal again within this is one wish: a shell or a wrapper passed Ctrl-C on as well
 WATCHDOG_SILENCE_S = 1.0  # a service manager's watchdog is fed while some worker's loop turned within this
 BACKLOG = 2048

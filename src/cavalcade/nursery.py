@@ -41,8 +41,9 @@ from cavalcade.apps.loader import LoadedApp
 from cavalcade.board import layout
 from cavalcade.board.siblings import Siblings
 from cavalcade.board.view import Board
-from cavalcade.errors import CavalcadeError
+from cavalcade.errors import CavalcadeError, TlsError
 from cavalcade.net import listener
+from cavalcade.net.tls import Tls
 from cavalcade.observe import logs
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.worker import channel, entry, witness
@@ -73,6 +74,7 @@ class Nursery:
         self._take = socket.socket(fileno=setup.take)
         self._board = Board.from_fd(setup.board, setup.slots)
         self._app: LoadedApp | None = None
+        self._tls: Tls | None = None
         self._ends: deque[int] = deque()  # workers' ends of their channels and their black boxes, received and not yet given away
         self._children: dict[int, int] = {}  # their numbers by pid
         self._quitting = False
@@ -87,13 +89,16 @@ class Nursery:
     def run(self) -> int:
         """Import, then fork on order until told to quit. Returns the exit code."""
         began = time.monotonic()
-        if self._settings.preload:
-            try:
+        try:
+            if self._settings.ssl_certfile:
+                self._tls = Tls(self._settings)  # before the workers: they share its ticket keys
+            if self._settings.preload:
                 self._app = self._import()
-            except CavalcadeError as error:
-                self._report(say.CannotImport(error.cause, error.fix, error.trace))
-                return CANNOT_IMPORT
-            for note in self._app.notes if self._setup.generation == 1 else ():
+        except CavalcadeError as error:
+            self._report(say.CannotImport(error.cause, error.fix, error.trace))
+            return CANNOT_IMPORT
+        if self._app is not None and self._setup.generation == 1:
+            for note in self._app.notes:
                 log.info("%s", note)
         self._listen_for_signals()  # after the import: the app may have installed its own
         gc.collect()
@@ -167,10 +172,19 @@ class Nursery:
                 self._fork(order, end, self._ends.popleft() if order.boxed else -1)
             case say.Quit():
                 self._quitting = True
+            case say.RenewCertificates():
+                self._renew_certificates()
             case say.ReopenLogs():
                 logs.reopen()
             case say.Setup():  # the first line, and only that
                 log.error("nursery: set up twice")
+
+    def _renew_certificates(self) -> None:
+        try:
+            if self._tls is not None and self._tls.reload():
+                log.debug("nursery: new certificates for workers that are forked from now on")
+        except TlsError as error:
+            log.error("nursery: TLS: %s", error.cause, extra={"fix": error.fix})
 
     def _supervisor_gone(self) -> None:
         self._quitting = True
@@ -238,6 +252,7 @@ class Nursery:
             give=self._give,
             take=self._take,
             app=self._app,
+            tls=self._tls,
             box=BlackBox(box) if box >= 0 else None,
             shared=order.shared,
         )

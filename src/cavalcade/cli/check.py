@@ -19,6 +19,7 @@ from cavalcade.config.options import Settings
 from cavalcade.errors import BootTimeout
 from cavalcade.net import sockets
 from cavalcade.net.listener import close
+from cavalcade.net.tls import Tls
 from cavalcade.observe import logs
 from cavalcade.worker.entry import new_event_loop
 from cavalcade.worker.server import Server
@@ -38,6 +39,12 @@ def check(screen: Screen, /, **values: Any) -> None:
     for note in resolved.notes:
         screen.note(note)
     screen.step(f"config: {settings.app} from {(Path.cwd() / settings.app_dir).resolve()}")
+    if settings.ssl_certfile:
+        tls = Tls(settings)
+        for identity in tls.identities:
+            screen.step(f"tls: {identity.certfile}: {identity.certificate}")
+        for warning in tls.warnings():
+            screen.note(warning)
     listeners = sockets.bind_all(settings.bind, settings.backlog)
     try:
         screen.step(f"bind: {', '.join(settings.bind)}")

@@ -12,7 +12,7 @@ import msgspec
 from cavalcade.cli.parameters import SETTINGS, OptionsCommand, given, takes_options
 from cavalcade.cli.report import Screen
 from cavalcade.cli.settle import settle
-from cavalcade.config.values import OPTIONS, show
+from cavalcade.config.values import OPTIONS, show, visible
 
 
 @click.group("config", context_settings={"help_option_names": ["-h", "--help"]})
@@ -28,7 +28,8 @@ def show_command(screen: Screen, /, as_json: bool, **values: Any) -> None:
     """Print every effective value and where it came from, as `cavalcade APP` with the same options would see it."""
     resolved = settle(given(values), cwd=Path.cwd(), environ=os.environ, need_app=False)
     if as_json:
-        table = {name: {"value": getattr(resolved.settings, name), "origin": resolved.origins[name]} for name in OPTIONS}
+        shown = {name: visible(option, getattr(resolved.settings, name)) for name, option in OPTIONS.items()}
+        table = {name: {"value": value, "origin": resolved.origins[name]} for name, value in shown.items()}
         click.echo(msgspec.json.format(msgspec.json.encode(table)).decode())
         return
     rows = [(name, show(option, getattr(resolved.settings, name)) or "-", resolved.origins[name]) for name, option in OPTIONS.items()]

@@ -39,14 +39,21 @@ class OptionInfo:
     maximum: float | None = None
     env: tuple[str, ...] = ()  # platform variables below every file: "WEB_CONCURRENCY"
     metavar: str = ""
+    words: tuple[tuple[str, str], ...] = ()  # other words for the choices that hands know: ("2", "required")
+    secret: bool = False  # never shown
 
 
 def option(default: Any, help: str, group: str, **more: Any) -> Any:
     """Declare one option. Lists and tuples have () as default, so every default may be shared."""
-    return dataclasses.field(default=default, metadata={"option": OptionInfo(help, group, **more)})
+    about = OptionInfo(help, group, **more)
+    return dataclasses.field(default=default, repr=not about.secret, metadata={"option": about})
 
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+
+
+# As numbers and names of Python's ssl module.
+_CERT_REQS = tuple((word, plain) for n, plain in enumerate(("none", "optional", "required")) for word in (str(n), f"cert_{plain}"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +77,52 @@ class Settings:
         8000, "Port to listen on, where no --bind is given; 0 takes a free one.", "listen", minimum=0, maximum=65535, env=("PORT",)
     )
     backlog: int = option(limits.BACKLOG, "Connections the kernel holds until a worker accepts them.", "listen", minimum=1)
+
+    # -- TLS
+    ssl_certfile: str = option(
+        "",
+        "Serve HTTPS with this certificate, PEM, its chain behind it; a renewed file is taken up while serving.",
+        "tls",
+        aliases=("certfile", "ssl_certificate"),
+        metavar="FILE",
+    )
+    ssl_keyfile: str = option(
+        "", "The certificate's private key, PEM, where it is not in the same file.", "tls", aliases=("keyfile",), metavar="FILE"
+    )
+    ssl_keyfile_password: str = option(
+        "",
+        "What the private key is encrypted with; in a variable or a file it is safer than here.",
+        "tls",
+        aliases=("keyfile_password",),
+        secret=True,
+    )
+    ssl_sni: tuple[str, ...] = option(
+        (),
+        "Another certificate for clients that ask for this host, or *.domain: HOST=CERTFILE:KEYFILE. Repeatable.",
+        "tls",
+        metavar="HOST=CERT:KEY",
+    )
+    ssl_cert_reqs: Literal["none", "optional", "required"] = option(
+        "none",
+        "Ask clients for a certificate, which must be of ssl_ca_certs.",
+        "tls",
+        aliases=("cert_reqs", "verify_mode"),
+        words=_CERT_REQS,
+    )
+    ssl_ca_certs: str = option(
+        "", "Whose client certificates are good: certificates of authorities, PEM.", "tls", aliases=("ca_certs", "ssl_ca"), metavar="FILE"
+    )
+    ssl_crl: str = option("", "Client certificates that are revoked: the authorities' lists, PEM.", "tls", metavar="FILE")
+    ssl_minimum_version: Literal["1.2", "1.3"] = option(
+        "1.2",
+        "Oldest version of TLS that is spoken.",
+        "tls",
+        aliases=("ssl_protocol_min",),
+        words=(("tls1.2", "1.2"), ("tlsv1.2", "1.2"), ("tls1.3", "1.3"), ("tlsv1.3", "1.3")),
+    )
+    ssl_ciphers: str = option(
+        "", "Ciphers for TLS 1.2, in OpenSSL's notation; Python's choice by default.", "tls", aliases=("ciphers",), metavar="LIST"
+    )
 
     # -- workers
     workers: int | Literal["auto"] = option(

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cavalcade.config import addresses, checks, cpus
+from cavalcade.config import addresses, certificates, checks, cpus
 from cavalcade.config.options import Settings
 from cavalcade.config.values import OPTIONS, Option, advise, find, quote, read
 from cavalcade.errors import ConfigError
@@ -103,6 +103,8 @@ def _normal(option: Option, value: Any) -> Any:
     """The canonical form of values that have several."""
     if option.name == "bind":
         return tuple(str(addresses.parse(item)) for item in value)
+    if option.name == "ssl_sni":
+        return tuple(certificates.certificate_for(item) for item in value)
     if option.name == "host":
         return addresses.host_name(value)
     if option.name == "root_path":

@@ -21,6 +21,8 @@ from cavalcade.config.options import OptionInfo, Settings, Unit, info
 
 Kind = Literal["flag", "int", "seconds", "bytes", "choice", "text", "texts"]
 
+MASK = "********"
+
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _BYTES |= {"kib": 1024, "mib": 1024**2, "gib": 1024**3, "kb": 1000, "mb": 1000**2, "gb": 1000**3}
@@ -53,6 +55,12 @@ FOREIGN: Mapping[str, str] = {
     "daemon": "not offered: let systemd or a container keep it in the background",
     "limit_request_field_size": "use limit_request_head: the bytes of the whole head",
     "h11_max_incomplete_event_size": "use limit_request_head",
+    "ssl_version": "use ssl_minimum_version",
+    "ssl_client_verify": "use ssl_cert_reqs required",
+    "do_handshake_on_connect": "not needed: a handshake never holds up anybody else",
+    "suppress_ragged_eofs": "not needed: a client may leave without a word",
+    "insecure_bind": "not offered: with ssl_certfile every address speaks TLS",
+    "quic_bind": "not offered: there is no HTTP/3 here",
     "workers_count": "use workers",
     "processes": "use workers",
 }
@@ -125,6 +133,8 @@ def read(option: Option, raw: object, *, typed: bool) -> object:
 
     `typed` is for TOML, where a number is not a text. Raises `ValueError` with what is wrong, without the option's name.
     """
+    if option.info.secret and not isinstance(raw, str):
+        raise ValueError("must be a text in quotes")  # and it is not quoted here
     if option.kind == "flag":
         value: object = _read_flag(raw, typed)
     elif option.kind == "int":
@@ -138,7 +148,7 @@ def read(option: Option, raw: object, *, typed: bool) -> object:
     elif option.kind == "texts":
         value = _read_texts(raw)
     else:
-        value = _read_text(raw)
+        value = _read_text(raw, option.info.secret)
     if isinstance(value, int | float):
         _check_range(option, value)
     return value
@@ -202,8 +212,13 @@ def _read_bytes(raw: object) -> int:
 
 
 def _read_choice(option: Option, raw: object) -> str:
-    if isinstance(raw, str) and raw.strip().lower() in option.choices:
-        return raw.strip().lower()
+    # `ssl_cert_reqs = 2` and `ssl_minimum_version = 1.3` are numbers in TOML; the enums of Python's ssl module are numbers too.
+    text = str(raw) if isinstance(raw, int | float) and not isinstance(raw, bool) else raw
+    if isinstance(text, str):
+        text = text.strip().lower()
+        text = dict(option.info.words).get(text, text)
+        if text in option.choices:
+            return text
     # TOML and Python people write `lifespan = true`; the option's words for it are on and off.
     if isinstance(raw, bool) and {"on", "off"} <= set(option.choices):
         return "on" if raw else "off"
@@ -219,12 +234,12 @@ def _read_texts(raw: object) -> tuple[str, ...]:
     return tuple(item.strip() for item in items if item.strip())
 
 
-def _read_text(raw: object) -> str:
+def _read_text(raw: object, secret: bool) -> str:
     if isinstance(raw, str) and "\0" not in raw:
         return raw
     if hasattr(raw, "__fspath__"):
         return str(raw)
-    raise ValueError(f"must be a text, not {quote(raw)}")
+    raise ValueError("must be a text" if secret else f"must be a text, not {quote(raw)}")
 
 
 def _check_range(option: Option, value: float) -> None:
@@ -235,8 +250,14 @@ def _check_range(option: Option, value: float) -> None:
         raise ValueError(f"must be {show(option, same(high))} or less, not {show(option, value)}")
 
 
+def visible(option: Option, value: Any) -> Any:
+    """The value, or a mask in the place of a secret."""
+    return MASK if option.info.secret and value else value
+
+
 def show(option: Option, value: Any) -> str:
-    """A value as a person would write it: `75s`, `64KiB`, `true`, `host:port, unix:/path`."""
+    """A value as a person would write it: `75s`, `64KiB`, `true`, `host:port, unix:/path`. A secret is masked."""
+    value = visible(option, value)
     if option.kind == "flag":
         return "true" if value else "false"
     if option.kind == "seconds":

@@ -38,13 +38,22 @@ perf_counter = time.perf_counter
 class Connection(Link):
     """Speaks HTTP/1.1 and HTTP/1.0."""
 
-    def __init__(self, context: ConnectionContext, scheme: str, client: Address | None, server: Address | None, opened_at: float) -> None:
+    def __init__(
+        self,
+        context: ConnectionContext,
+        scheme: str,
+        client: Address | None,
+        server: Address | None,
+        opened_at: float,
+        tls: dict[str, Any] | None = None,
+    ) -> None:
+        """`tls` is what the app is told of the TLS that the connection is over."""
         Link.__init__(self, context, scheme, client, server, opened_at)
         self.engine = H1(self, context.rules)
         wsgi = context.wsgi
         # What all requests of this connection have in common: of an ASGI scope, or of a WSGI environ.
         self.template = (
-            asgi_scope.template(context.serving, scheme, client, server) if wsgi is None else wsgi.template(scheme, client, server)
+            asgi_scope.template(context.serving, scheme, client, server, tls) if wsgi is None else wsgi.template(scheme, client, server)
         )
         self.moved_in = False  # it came from a sibling
         self.exchange: Call | None = None
@@ -151,7 +160,7 @@ class Connection(Link):
     def on_preface(self, data: bytes) -> bool:
         """The client speaks HTTP/2 without having asked whether we do (RFC 9113 section 3.3, prior knowledge)."""
         context = self.context
-        if context.http2 is None or self.version or self.moved_in:
+        if context.http2 is None or self.version or self.moved_in or self.secure:  # under TLS it has to ask (RFC 9113 section 3.2)
             return False
         link = context.http2(context, self.scheme, self.client, self.server, self.opened_at)
         link.succeed(self)

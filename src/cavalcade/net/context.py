@@ -37,6 +37,7 @@ class ConnectionContext:
         self.access = access
         self.peer_log = PeerLog()
         self.overload_log = PeerLog()  # a flood of one kind must not hide the other
+        self.tls_log = PeerLog()
         self.http2: type[H2Connection] | None = None  # speaks it, where that is wanted and the library installed
         self.limit = settings.limit_concurrency  # requests in flight; 0 for no limit
         self.connections: set[Link] = set()

@@ -24,8 +24,10 @@ from cavalcade.board.siblings import Siblings
 from cavalcade.net import handover
 from cavalcade.net.connection import Connection
 from cavalcade.net.context import ConnectionContext
-from cavalcade.net.link import IDLE
+from cavalcade.net.handshake import Handshake
+from cavalcade.net.link import IDLE, Link
 from cavalcade.net.listener import Listener
+from cavalcade.net.tls import Tls
 from cavalcade.types import Address
 
 log = logging.getLogger("cavalcade")
@@ -46,9 +48,11 @@ class Gate:
         siblings: Siblings | None = None,
         queue: socket.socket | None = None,
         name_peer: Callable[[socket.socket], Address | None] | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self._context = context
         self._name_peer = name_peer
+        self._tls = tls
         self._loop = context.loop
         self._listeners = list(listeners)
         self._siblings = siblings
@@ -152,7 +156,11 @@ class Gate:
             name = connected.getsockname()
             server = (name[0], name[1])
             client = (address[0], address[1])
-        self._adopt(connected, Connection(self._context, "http", client, server, time.monotonic()))
+        now = time.monotonic()
+        if self._tls is None:
+            self._adopt(connected, Connection(self._context, "http", client, server, now))
+        else:
+            self._adopt(connected, Handshake(self._context, self._tls, client, server, now))
         return True
 
     def _take_over(self, queue: socket.socket) -> bool:
@@ -169,13 +177,13 @@ class Gate:
             self._adopt(sock, connection)
         return True
 
-    def _adopt(self, sock: socket.socket, connection: Connection) -> None:
+    def _adopt(self, sock: socket.socket, connection: Link) -> None:
         self._context.opened()
         task = self._loop.create_task(self._connect(connection, sock))
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
 
-    async def _connect(self, connection: Connection, sock: socket.socket) -> None:
+    async def _connect(self, connection: Link, sock: socket.socket) -> None:
         try:
             # The loops ask for no base class, their type stubs do.
             await self._loop.connect_accepted_socket(lambda: connection, sock)  # type: ignore[type-var]

@@ -24,12 +24,21 @@ from cavalcade.wire.h2 import H2
 class H2Connection(Link):
     """Speaks HTTP/2, over TLS or in the clear."""
 
-    def __init__(self, context: ConnectionContext, scheme: str, client: Address | None, server: Address | None, opened_at: float) -> None:
+    def __init__(
+        self,
+        context: ConnectionContext,
+        scheme: str,
+        client: Address | None,
+        server: Address | None,
+        opened_at: float,
+        tls: dict[str, Any] | None = None,
+    ) -> None:
+        """`tls` is what the app is told of the TLS that the connection is over."""
         Link.__init__(self, context, scheme, client, server, opened_at)
         self.engine = H2(self, context.rules, websocket=context.serving.websocket_rules is not None)
         wsgi = context.wsgi
         self.template = (
-            asgi_scope.template(context.serving, scheme, client, server) if wsgi is None else wsgi.template(scheme, client, server)
+            asgi_scope.template(context.serving, scheme, client, server, tls) if wsgi is None else wsgi.template(scheme, client, server)
         )
         self.feeding = False
         self.flush_due = False

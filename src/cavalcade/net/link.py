@@ -50,6 +50,9 @@ class Link:
 
     # -- what each kind does in its own way ------------------------------------------------------------------------------------
 
+    def connection_made(self, transport: Any) -> None:
+        raise NotImplementedError
+
     def data_received(self, data: bytes) -> None:
         raise NotImplementedError
 

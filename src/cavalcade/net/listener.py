@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import socket
 from dataclasses import dataclass
@@ -48,6 +49,12 @@ def restore(inherited: Inherited) -> Listener:
     sock = socket.socket(fileno=inherited.fd)
     sock.setblocking(False)
     return Listener(sock, inherited.url, inherited.address, inherited.file, inherited.proxy_protocol)
+
+
+def with_scheme(listener: Listener, scheme: str) -> Listener:
+    """The same listener, with the URL of what is spoken there: `http` or `https`."""
+    _, colon, rest = listener.url.partition("://")
+    return dataclasses.replace(listener, url=f"{scheme}{colon}{rest}") if colon else listener
 
 
 def close(listener: Listener) -> None:

@@ -75,12 +75,13 @@ class WebSocketLink(Link):
             return
         self.closed = True
         self.await_flush()
-        if not unread or not transport.can_write_eof():
+        if not unread:
             transport.close()
             return
         # A plain close would make the kernel answer what still comes with a reset, which can destroy our Close before it is read.
         self.lingering = True
-        transport.write_eof()
+        if transport.can_write_eof():  # TLS has no such thing: there our Close is all that is said
+            transport.write_eof()
         self.resume_reading()
         if not self.deadline:
             self.on_flushed(self.context.now)

@@ -28,7 +28,9 @@ from cavalcade.config.options import Settings
 from cavalcade.errors import StartupError
 from cavalcade.net import listener, sockets
 from cavalcade.net.handover import make_queue
-from cavalcade.net.listener import Listener
+from cavalcade.net.listener import Listener, with_scheme
+from cavalcade.net.tls import Tls
+from cavalcade.net.tls_watch import TlsWatch
 from cavalcade.observe import blackbox, deaths, logs
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.supervisor import commands as do
@@ -67,7 +69,8 @@ def run(settings: Settings, *, notes: Sequence[str] = (), bind_asked: bool = Tru
             raise
         finally:
             predecessor.close()
-    # First of all, before any user code runs: a port in use is known at once, and not after a long import.
+    # First of all, before any user code runs: a bad certificate and a port in use are known at once, and not after a long import.
+    tls = Tls(settings) if settings.ssl_certfile else None
     listeners, more_notes = _listen(settings, bind_asked)
     holdings = Holdings(listeners, make_queue())
     try:
@@ -75,7 +78,7 @@ def run(settings: Settings, *, notes: Sequence[str] = (), bind_asked: bool = Tru
             pid_file = PidFile(settings.pid)
             pid_file.write()
             holdings.pid_file = pid_file
-        return _supervise(settings, holdings, notifier, [*notes, *more_notes], None)
+        return _supervise(settings, holdings, notifier, [*notes, *more_notes], None, tls)
     finally:
         holdings.release()
         notifier.close()
@@ -85,6 +88,8 @@ def run(settings: Settings, *, notes: Sequence[str] = (), bind_asked: bool = Tru
 def _take_over(settings: Settings, predecessor: Predecessor, notifier: Notifier, notes: Sequence[str]) -> int:
     """Be the new server of an upgrade: nothing is bound, and what is inherited is ours only when the old one says so."""
     holdings = predecessor.holdings
+    tls = Tls(settings) if settings.ssl_certfile else None
+    holdings.listeners = [with_scheme(listener, "https" if tls else "http") for listener in holdings.listeners]
     holdings.pid_file = PidFile(settings.pid) if settings.pid else None
     offer = predecessor.offer
     notes = [f"upgrade: taking over from pid {offer.pid}", *notes]
@@ -92,7 +97,7 @@ def _take_over(settings: Settings, predecessor: Predecessor, notifier: Notifier,
         was, now = ", ".join(offer.bind), ", ".join(settings.bind)
         notes.append(f"upgrade: still listening on {was}, not on {now}: an upgrade keeps the sockets, a restart opens others")
     try:
-        return _supervise(settings, holdings, notifier, notes, predecessor)
+        return _supervise(settings, holdings, notifier, notes, predecessor, tls)
     finally:
         holdings.release()
         notifier.close()
@@ -101,14 +106,18 @@ def _take_over(settings: Settings, predecessor: Predecessor, notifier: Notifier,
 
 def _listen(settings: Settings, bind_asked: bool) -> tuple[list[Listener], list[str]]:
     """The sockets to serve on, with what is to be said about them: systemd's where it has opened any, else our own."""
-    inherited = systemd.take_sockets(os.environ)
+    scheme = "https" if settings.ssl_certfile else "http"
+    inherited = [with_scheme(listener, scheme) for listener in systemd.take_sockets(os.environ)]
     if inherited and not bind_asked:
         return inherited, [f"socket activation: {len(inherited)} inherited from the service manager"]
     used, rest, notes = systemd.choose(inherited, settings.bind)
-    return [*used, *sockets.bind_all(rest, settings.backlog)], notes
+    bound = sockets.bind_all(rest, settings.backlog)
+    return [*used, *(with_scheme(listener, scheme) for listener in bound)], notes
 
 
-def _supervise(settings: Settings, holdings: Holdings, notifier: Notifier, notes: Sequence[str], predecessor: Predecessor | None) -> int:
+def _supervise(
+    settings: Settings, holdings: Holdings, notifier: Notifier, notes: Sequence[str], predecessor: Predecessor | None, tls: Tls | None
+) -> int:
     name = settings.name or settings.app
     setproctitle.setproctitle(f"cavalcade: supervisor [{name}]")
     rules = Rules(
@@ -135,7 +144,7 @@ def _supervise(settings: Settings, holdings: Holdings, notifier: Notifier, notes
     loop = asyncio.SelectorEventLoop()
     try:
         state = State(rules, shared=predecessor is not None)
-        return Supervisor(settings, holdings, board, state, loop, notifier, predecessor).run()
+        return Supervisor(settings, holdings, board, state, loop, notifier, predecessor, tls).run()
     finally:
         loop.close()
         board.close()
@@ -153,7 +162,9 @@ class Supervisor:
         loop: asyncio.AbstractEventLoop,
         notifier: Notifier,
         predecessor: Predecessor | None,
+        tls: Tls | None,
     ) -> None:
+        self._tls_watch = TlsWatch(tls, loop, self._renew_certificates) if tls is not None else None
         self._settings = settings
         self._holdings = holdings
         self._notifier = notifier
@@ -206,10 +217,14 @@ class Supervisor:
         try:
             self._post(on.Start())
             self._guard.start()
+            if self._tls_watch is not None:
+                self._tls_watch.start()
             code = await self._done
             return code
         finally:
             self._guard.stop()
+            if self._tls_watch is not None:
+                self._tls_watch.stop()
             if self._successor is not None and not self._holdings.owned:
                 self._successor.counted(self._board.totals())
             if self._control is not None:
@@ -292,6 +307,12 @@ class Supervisor:
             case do.Exit():
                 if not self._done.done():
                     self._done.set_result(command.code)
+
+    def _renew_certificates(self) -> None:
+        for nursery in self._nurseries.values():  # first: a worker that it forks after this has them already
+            nursery.link.send(say.encode(say.RenewCertificates()))
+        for worker in self._workers.values():
+            worker.link.send(order_line(channel.RenewCertificates()))
 
     def _forget(self, command: do.Forget) -> None:
         worker = self._workers.pop(command.worker_id, None)

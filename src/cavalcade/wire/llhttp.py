@@ -20,7 +20,9 @@ def raise_reason(error: Exception, data: bytes) -> bool:
         raise error.__context__ if isinstance(error.__context__, PeerError) else error
     if isinstance(error, httptools.HttpParserInvalidMethodError):
         if data[:1] == TLS_HANDSHAKE:
-            raise PeerError("TLS spoken to a plain HTTP port", fix="use http:// here, or serve TLS") from None
+            raise PeerError(
+                "TLS spoken to a plain HTTP port", fix="use http:// here, or give the server --ssl-certfile and --ssl-keyfile"
+            ) from None
         method = data.partition(b" ")[0]
         if len(method) < 32 and fields.TOKEN.fullmatch(method):
             raise NotImplementedByServer("not an HTTP method") from None

@@ -93,12 +93,16 @@ class ReopenLogs(msgspec.Struct, tag="reopen_logs"):
     """Log files may have been moved away: open those that have anew."""
 
 
+class RenewCertificates(msgspec.Struct, tag="renew_certificates"):
+    """The files of certificates and keys have changed, and are good: read them anew."""
+
+
 class Stop(msgspec.Struct, tag="stop"):
     """Leave at once: cancel what is in flight, run lifespan shutdown in its reserved slice, exit."""
 
 
 Report = Ready | BootFailed | Retire | Draining | Drained | Stalled
-Order = Drain | Sole | AnnounceStop | ReopenLogs | Stop
+Order = Drain | Sole | AnnounceStop | ReopenLogs | RenewCertificates | Stop
 
 _encode = msgspec.json.Encoder().encode
 _report_decoder: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)

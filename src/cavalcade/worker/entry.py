@@ -24,14 +24,16 @@ from dataclasses import dataclass
 import msgspec
 import setproctitle
 
+from cavalcade import limits
 from cavalcade.apps import loader
 from cavalcade.apps.loader import LoadedApp
 from cavalcade.board import layout
 from cavalcade.board.row import Row
 from cavalcade.board.siblings import Siblings
 from cavalcade.config.options import Settings
-from cavalcade.errors import StartupError
+from cavalcade.errors import StartupError, TlsError
 from cavalcade.net.listener import Listener
+from cavalcade.net.tls import Tls
 from cavalcade.observe import logs
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.worker import channel, threads
@@ -63,6 +65,7 @@ class Post:
     give: socket.socket | None = None  # the queue through which connections go from worker to worker: its two ends
     take: socket.socket | None = None
     app: LoadedApp | None = None
+    tls: Tls | None = None
     box: BlackBox | None = None
     shared: bool = False  # the listening sockets are another server's too, which goes on if ours fails
 
@@ -135,6 +138,7 @@ class Worker:
             Place(
                 *(post.listeners, post.row, post.siblings, post.give, post.take, self._retire, self._draining, self._send, post.box),
                 executor=self._executor,
+                tls=post.tls,
             )
         )
         boot = loop.create_task(server.boot())
@@ -212,6 +216,8 @@ class Worker:
             self._shared = False
         elif isinstance(order, channel.ReopenLogs):
             logs.reopen()
+        elif isinstance(order, channel.RenewCertificates):
+            self._renew_certificates()
         elif isinstance(order, channel.AnnounceStop):
             if self._server is not None:
                 self._server.announce_stop()
@@ -219,6 +225,14 @@ class Worker:
             self._leave(0.0)
             if self._server is not None:
                 self._server.hurry()
+
+    def _renew_certificates(self) -> None:
+        try:
+            if self._post.tls is not None:
+                self._post.tls.reload()
+        except TlsError as error:  # the supervisor could read them: out of descriptors here, perhaps
+            log.error("TLS: the new files are not taken up here: %s", error.cause, extra={"fix": error.fix})
+            asyncio.get_running_loop().call_later(limits.CERTIFICATE_RETRY_S, self._renew_certificates)
 
     def _leave(self, grace_s: float) -> None:
         self._grace = grace_s

@@ -43,6 +43,10 @@ class ReopenLogs(msgspec.Struct, tag="reopen_logs"):
     """As for a worker."""
 
 
+class RenewCertificates(msgspec.Struct, tag="renew_certificates"):
+    """As for a worker: workers that are forked later begin with what is in use."""
+
+
 # -- the nursery reports -------------------------------------------------------------------------------------------------
 
 
@@ -51,7 +55,7 @@ class CanFork(msgspec.Struct, tag="can_fork"):
 
 
 class CannotImport(msgspec.Struct, tag="cannot_import"):
-    """With `preload`: the app could not be loaded. The nursery exits after this."""
+    """The certificates, or with `preload` the app, could not be loaded. The nursery exits after this."""
 
     cause: str
     fix: str = ""
@@ -75,7 +79,7 @@ class Exited(msgspec.Struct, tag="exited"):
     status: int
 
 
-Order = Setup | ForkWorker | Quit | ReopenLogs
+Order = Setup | ForkWorker | Quit | ReopenLogs | RenewCertificates
 Report = CanFork | CannotImport | Forked | ForkRefused | Exited
 
 _encode = msgspec.json.Encoder().encode

@@ -32,8 +32,10 @@ from cavalcade.net import http2, sockets
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.gate import Gate
 from cavalcade.net.handover import HandOver
-from cavalcade.net.listener import Listener, close
+from cavalcade.net.listener import Listener, close, with_scheme
 from cavalcade.net.sweep import Sweep
+from cavalcade.net.tls import Tls
+from cavalcade.net.tls_watch import TlsWatch
 from cavalcade.observe.access import AccessLog
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.types import Address, App, ASGIApp
@@ -62,6 +64,7 @@ class Place:
     draining: Callable[[], None] = lambda: None  # called once when nothing more is accepted
     stalled: Callable[[channel.Stalled], None] | None = None  # called whenever the loop was blocked for longer than stall_warn
     box: BlackBox | None = None
+    tls: Tls | None = None
     executor: ThreadPoolExecutor | None = None  # the loop's default one, where the loop is ours
     name_peer: Callable[[socket.socket], Address | None] | None = None  # what `client` is in the scope, for clients of a unix socket
 
@@ -71,7 +74,7 @@ class Server:
 
     `app` is an ASGI or WSGI app, or "module:attribute" to import. Options are those of the command line, by their Python names; files and
     environment variables are not read. Raises `ConfigError` for bad options; `start()`, and entering the context manager, raise
-    `BindError`, `AppLoadError` or `LifespanFailed`.
+    `TlsError`, `BindError`, `AppLoadError` or `LifespanFailed`.
     """
 
     def __init__(self, app: App | str, *, settings: Settings | None = None, **options: object) -> None:
@@ -91,6 +94,7 @@ class Server:
         self._heartbeat: Heartbeat | None = None
         self._recycle: Recycle | None = None
         self._threads: Threads | None = None
+        self._tls_watch: TlsWatch | None = None
         self._wsgi: Service | None = None
         self._hurry = asyncio.Event()
         self._stopped = False
@@ -101,7 +105,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it listens, as a client would write it: `http://127.0.0.1:43210`. Only after `start()`."""
+        """Where it listens, as a client would write it: `http://127.0.0.1:43210`, or `https://`. Only after `start()`."""
         return self.urls[0]
 
     @property
@@ -111,14 +115,19 @@ class Server:
 
     async def start(self) -> None:
         """Bind, import, run lifespan startup, accept. Raises `StartupError`, with nothing left behind."""
-        # Before any user code runs: a port in use is known at once, and not after a long import.
-        self._listeners = sockets.bind_all(self.settings.bind, self.settings.backlog)
+        # Before any user code runs: a bad certificate and a port in use are known at once, and not after a long import.
+        self._place.tls = tls = Tls(self.settings) if self.settings.ssl_certfile else None
+        bound = sockets.bind_all(self.settings.bind, self.settings.backlog)
+        self._listeners = [with_scheme(listener, "http" if tls is None else "https") for listener in bound]
         self._place.listeners = self._listeners
         try:
             await self.boot()
         except BaseException:
             self._close_listeners()
             raise
+        if tls is not None:
+            self._tls_watch = TlsWatch(tls, asyncio.get_running_loop())
+            self._tls_watch.start()
         self.open()
 
     async def boot(self) -> None:
@@ -159,7 +168,9 @@ class Server:
             multiprocess = place.siblings is not None
             self._wsgi = Service(loaded.app, serving, settings.threads, multiprocess=multiprocess, body_limit=settings.limit_request_body)
             self._context.wsgi = self._wsgi
-        self._gate = Gate(self._context, place.listeners, siblings=place.siblings, queue=place.take, name_peer=place.name_peer)
+        self._gate = Gate(
+            self._context, place.listeners, siblings=place.siblings, queue=place.take, name_peer=place.name_peer, tls=place.tls
+        )
         self._sweep = Sweep(self._context, date_header=settings.date_header)
         self._recycle = Recycle(settings, serving.totals, time.monotonic())
         package = settings.app.partition(":")[0].partition(".")[0]
@@ -211,6 +222,8 @@ class Server:
             self._context.serving.leave_code = 1001 if last else 1012
             left = await drain.finish_requests(self._context, grace - reserved, self._hurry)
         self._close_listeners()
+        if self._tls_watch is not None:
+            self._tls_watch.stop()
         if self._lifespan is not None:
             await self._lifespan.shutdown(max(reserved, drain.SHUTDOWN_LEAST_S))
         if self._wsgi is not None:
@@ -227,6 +240,8 @@ class Server:
     def _maybe_handover(self, heirs: bool) -> HandOver | None:
         """The way to those who take connections, if there are any: siblings, or the `heirs`, who are on no board of ours."""
         place = self._place
+        if place.tls is not None:
+            return None  # the keys of a session stay in this process
         if heirs and place.give is not None:
             return HandOver(asyncio.get_running_loop(), place.give, None)
         if place.siblings is None or place.give is None or not place.siblings.ready():

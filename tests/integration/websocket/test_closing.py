@@ -195,3 +195,43 @@ def test_a_client_that_does_not_answer_our_close_is_cut_off(
             assert "did not answer our Close within 0.5 s" in line
 
     run(main())
+
+
+def test_nothing_is_left_of_a_websocket_however_it_ends(run: Any, serve: Any, echo: Any, peer: Any, raw: Any) -> None:
+    async def main() -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            path = scope["path"]
+            if path == "/deny":
+                await send({"type": "websocket.close"})
+            elif path == "/fail":
+                raise RuntimeError("on purpose")
+            elif path == "/fail-later":
+                await send(ACCEPT)
+                raise RuntimeError("on purpose")
+            elif path == "/wait":
+                await receive()
+                await receive()
+            else:
+                await echo(scope, receive, send)
+
+        async with serve(app, lifespan="off", errors=("the app failed",) * 2) as served:
+            serving = served.server._context.serving
+            for path, status in (("/deny", 403), ("/fail", 500)):
+                assert (await served.ask(raw.handshake(path))).status == status
+            leaving = await served.connect()
+            await leaving.send(raw.handshake("/wait"))
+            await served.until(lambda: serving.running)
+            leaving.reset()
+            assert (await (await peer(served, "/fail-later")).end())[0] == 1011
+            for data in (raw.frame(raw.CLOSE), raw.frame(raw.TEXT, b"x", mask=None)):
+                client = await peer(served)
+                await client.wire.send(data)
+                await client.closed()
+                client.wire.half_close()
+                assert await client.wire.rest() == b""
+            (await peer(served)).wire.reset()
+            await served.until_gone()
+            await served.until(lambda: not serving.running)
+            assert serving.websockets == set()
+
+    run(main())

@@ -254,3 +254,16 @@ def test_a_client_that_leaves_before_it_is_accepted_is_told_to_the_app(run: Any,
             assert told[1] == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
 
     run(main())
+
+
+def test_an_open_websocket_counts_as_a_request_in_flight(run: Any, serve: Any, echo: Any, peer: Any, raw: Any) -> None:
+    async def main() -> None:
+        async with serve(echo, lifespan="off", limit_concurrency=1) as served:
+            first = await peer(served)
+            response = await served.ask(raw.handshake())
+            assert (response.status, response.header("cavalcade-reason")) == (503, "overloaded")
+            await first.send(raw.CLOSE)
+            await served.until(lambda: not served.server._context.serving.running)
+            await peer(served)
+
+    run(main())

@@ -13,8 +13,10 @@ from cavalcade.wire.sink import Head
 DRAINING = "cavalcade.draining"
 
 
-def template(serving: Serving, scheme: str, client: Address | None, server: Address | None) -> dict[str, Any]:
-    """What all requests of one connection have in common."""
+def template(
+    serving: Serving, scheme: str, client: Address | None, server: Address | None, tls: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """What all requests of one connection have in common. `tls` is the extension of that name (ASGI TLS extension 0.2)."""
     return {
         "type": "http",
         "asgi": None,
@@ -23,6 +25,7 @@ def template(serving: Serving, scheme: str, client: Address | None, server: Addr
         "client": client,
         "scheme": scheme,
         "root_path": serving.root_path,
+        "extensions": tls,
     }
 
 
@@ -41,7 +44,8 @@ def build(serving: Serving, template: dict[str, Any], head: Head) -> dict[str, A
         scope["raw_path"] = head.raw_path
     scope["query_string"] = head.query
     scope["headers"] = head.headers
-    scope["extensions"] = {DRAINING: serving.draining}
+    tls = scope["extensions"]
+    scope["extensions"] = {DRAINING: serving.draining} if tls is None else {DRAINING: serving.draining, "tls": tls.copy()}
     state = serving.state
     if state is not None:
         scope["state"] = state.copy()

@@ -1,0 +1,221 @@
+"""A transport that speaks TLS: to the connection above it is one like any other, to the loop's transport below it is a protocol.
+
+The loops have such a layer of their own. This one is the same on each of them; it ends its own side while it reads on, as a plain
+socket can, so that a response is not destroyed by a close; it has no timers, because the sweep has all deadlines; it knows what was
+sent before there was any TLS; and it holds no buffer for an idle connection. OpenSSL does the rest, over two buffers in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from cavalcade import limits
+
+if TYPE_CHECKING:
+    from cavalcade.net.link import Link
+
+RECORD_BYTES = 16 * limits.KIB  # RFC 8446 section 5.1: no record holds more
+
+
+def put(raw: Any, fd: int, data: bytes) -> None:
+    """Give bytes to the kernel at once, around the transport, whose queue costs more than the system call.
+
+    Only while it has nothing queued, or bytes would overtake each other, and is not closing, or the descriptor could already be
+    somebody else's: both loops mark a transport as closing before they close its descriptor.
+    """
+    if raw.is_closing() or raw.get_write_buffer_size():
+        raw.write(data)
+        return
+    try:
+        sent = os.write(fd, data)
+    except OSError:  # full, or broken: the transport knows what to do
+        sent = 0
+    if sent != len(data):
+        raw.write(memoryview(data)[sent:] if sent else data)
+
+
+class TlsTransport:
+    """Made when the handshake is done; `link` is what it carries."""
+
+    def __init__(self, raw: Any, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, link: Link) -> None:
+        self.raw = raw
+        self.fd = raw.get_extra_info("socket").fileno()
+        self.tls = tls
+        self.incoming = incoming
+        self.outgoing = outgoing
+        self.link = link
+        self.read_paused = False
+        self.input_over = False  # the client will send nothing more, or nothing that we want
+        self.output_over = False  # close_notify is out
+        self.unasked_bytes = 0
+
+    # -- what the connection calls ---------------------------------------------------------------------------------------------
+
+    def set_protocol(self, link: Link) -> None:
+        self.link = link
+
+    def get_protocol(self) -> Link:
+        return self.link
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "ssl_object":
+            return self.tls
+        return self.raw.get_extra_info(name, default)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.raw.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that the kernel has not taken yet, encrypted."""
+        size: int = self.raw.get_write_buffer_size()
+        return size
+
+    def is_closing(self) -> bool:
+        closing: bool = self.raw.is_closing()
+        return closing
+
+    def write(self, data: bytes) -> None:
+        if self.output_over or not data:
+            return
+        tls = self.tls
+        try:
+            done = tls.write(data)
+            if done != len(data):  # it takes a record at a time
+                view = memoryview(data)
+                while done < len(data):
+                    done += tls.write(view[done:])
+        except ssl.SSLError as error:
+            self.fail(error)
+            return
+        put(self.raw, self.fd, self.outgoing.read())
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        """End our side, and read on."""
+        self.end_output()
+        if not self.raw.is_closing():
+            self.raw.write_eof()
+
+    def close(self) -> None:
+        """Close after what was written has gone out. The client need not agree (RFC 8446 section 6.1)."""
+        self.end_output()
+        self.raw.close()
+
+    def abort(self) -> None:
+        """Close now and say nothing: a client can tell that this is not the proper end."""
+        self.output_over = True
+        self.raw.abort()
+
+    def pause_reading(self) -> None:
+        self.read_paused = True
+        self.raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        self.read_paused = False
+        self.raw.resume_reading()
+        if self.incoming.pending or self.tls.pending():
+            # Not from here: this may be inside of an app's `receive`.
+            self.link.context.loop.call_soon(self.pump)
+
+    # -- what the transport below calls ------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if not self.input_over:
+            self.incoming.write(data)
+            if not self.read_paused:
+                self.pump()
+
+    def eof_received(self) -> bool:
+        return not self.end_input()
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self.input_over = self.output_over = True
+        self.link.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        self.link.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.link.resume_writing()
+
+    # -- in between ----------------------------------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Decrypt what is there and pass it on, for as long as the connection wants it."""
+        tls = self.tls
+        incoming = self.incoming
+        while not (self.read_paused or self.input_over):
+            try:
+                data = tls.read(RECORD_BYTES)
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLZeroReturnError:
+                data = b""
+            except ssl.SSLError as error:
+                self.fail(error)
+                return
+            if not data:  # close_notify
+                self.answer()
+                self.end_input()
+                return
+            self.link.data_received(data)
+            if not (incoming.pending or tls.pending()):
+                break
+        self.answer()
+
+    def answer(self) -> None:
+        """Send what TLS itself has to say: new keys, a refused renegotiation. So much of it is not a client but an attack."""
+        if self.outgoing.pending and not self.output_over:
+            data = self.outgoing.read()
+            self.unasked_bytes += len(data)
+            if self.unasked_bytes > limits.TLS_UNASKED_BYTES:
+                self.complain("it asked for new keys again and again")
+                self.link.abort()
+                return
+            put(self.raw, self.fd, data)
+
+    def end_input(self) -> bool:
+        """The client sends nothing more; True where the connection is closed for it."""
+        if self.input_over:
+            return True
+        self.input_over = True
+        if self.link.eof_received():
+            return False
+        self.close()
+        return True
+
+    def end_output(self) -> None:
+        """Say that this was all (close_notify), so that a client knows that nothing is missing."""
+        if self.output_over:
+            return
+        self.output_over = True
+        try:
+            self.tls.unwrap()
+        except ssl.SSLError:  # it would wait for the client's; or TLS is broken already
+            pass
+        if self.outgoing.pending:
+            put(self.raw, self.fd, self.outgoing.read())
+
+    def fail(self, error: ssl.SSLError) -> None:
+        """What came is not TLS, or not whole: nothing that follows can be understood."""
+        if self.input_over or self.output_over:
+            return
+        self.input_over = self.output_over = True
+        self.complain(f"TLS: {reason(error)}")
+        if self.outgoing.pending:
+            put(self.raw, self.fd, self.outgoing.read())  # the alert
+        self.raw.abort()
+
+    def complain(self, why: str) -> None:
+        context = self.link.context
+        context.tls_log.closed(context.now, self.link.peer(), why)
+
+
+def reason(error: ssl.SSLError) -> str:
+    """What OpenSSL says, in words."""
+    text = getattr(error, "verify_message", "") or (error.reason or str(error)).lower().replace("_", " ")
+    return str(text)
