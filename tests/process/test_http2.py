@@ -28,7 +28,7 @@ def server(tmp_path: Path, loop_name: str) -> Any:
 
 def test_a_reload_loses_nothing(server: Any, tmp_path: Path) -> None:
     with server() as live, Http2Traffic(live.address) as traffic:
-        for number in (2, 3, 4):
+        for number in (2, 3):
             deploy(tmp_path, f"v{number}")
             mark = live.mark()
             live.signal(signal.SIGHUP)
@@ -36,8 +36,8 @@ def test_a_reload_loses_nothing(server: Any, tmp_path: Path) -> None:
             traffic.wait_requests(traffic.report.requests + 200)
         report = traffic.stop()
         assert report.failures == []
-        assert set(report.versions) == {"v1", "v2", "v3", "v4"}
-        assert report.goaways >= 2 * 3  # two each, and every client met three
+        assert set(report.versions) == {"v1", "v2", "v3"}
+        assert report.goaways >= 4 * 2  # every client met two leaving workers
         assert not [line for line in live.lines if "warning" in line or "error" in line]
 
 

@@ -164,7 +164,8 @@ class Http2Traffic:
             for one in tuple(lines):
                 again += self._look(one)
                 if one.ended or (one.leaving and not one.asked):
-                    self.report.goaways += len(one.peer.goaways)
+                    with self._lock:
+                        self.report.goaways += len(one.peer.goaways)
                     one.sock.close()
                     lines.remove(one)
             line = next((one for one in lines if not one.leaving), None)
@@ -176,7 +177,8 @@ class Http2Traffic:
                     self._count(None, "refused", str(error))
                     time.sleep(0.05)
                     continue
-                self.report.connections += 1
+                with self._lock:
+                    self.report.connections += 1
                 lines.append(line)
             while line is not None and not line.ended and len(line.asked) < IN_FLIGHT and (going or again):
                 line.ask(again.pop() if again else self._next())
@@ -202,7 +204,8 @@ class Http2Traffic:
         for number, ask in line.taken():
             answer = line.peer.answers.get(number)
             if number > line.last or (answer is not None and answer.reset == REFUSED_STREAM):
-                self.report.retried += 1
+                with self._lock:
+                    self.report.retried += 1
                 again.append(ask)
             elif answer is None or not answer.over:
                 self._count(None, line.ended, f"stream {number} of {ask.token}, {line.peer.goaways}")
