@@ -2,6 +2,7 @@
 #
 #   make demo     serve the FastAPI example with two workers, and say what to try
 #   make test     lint, types and the whole test suite
+#   make tools    the proxies and checkers by others that tests/proxies needs; `make test` does it too
 #   make bench    measure against uvicorn (needs wrk)
 #   make bench-overhead   what supervision costs: all of it against none (needs wrk and valgrind)
 #   make bench-ws WebSocket echo against uvicorn, gunicorn and granian
@@ -16,6 +17,8 @@ PORT ?= 8000
 VENV ?= .venv
 COMPILED ?= .venv-compiled
 PEERS ?= .venv-peers
+# The tests look here, and skip what is not there.
+TOOLS = .venv-tools
 BIN = $(VENV)/bin
 PIP = python -m pip install --quiet --quiet --disable-pip-version-check
 SOURCES := $(shell find src -name '*.py' -o -name '*.pxd' -o -name 'py.typed')
@@ -23,7 +26,7 @@ SOURCES := $(shell find src -name '*.py' -o -name '*.pxd' -o -name 'py.typed')
 # `make PORT=9000 demo` is for this file; the server itself would read PORT too.
 unexport PORT
 
-.PHONY: demo test test-compiled lint types pytest bench bench-overhead faults faults-peers format docs clean
+.PHONY: demo test test-compiled tools lint types pytest bench bench-overhead faults faults-peers format docs clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.installed
@@ -39,12 +42,14 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-pytest: $(VENV)/.installed
+pytest: $(VENV)/.installed $(TOOLS)/.installed
 	EXPECT_BUILD=pure $(BIN)/pytest -n auto $(PYTEST_ARGS)
 
 # The same suite against an ordinary, compiled install.
-test-compiled: $(COMPILED)/.installed
+test-compiled: $(COMPILED)/.installed $(TOOLS)/.installed
 	EXPECT_BUILD=$(EXPECT_BUILD) $(COMPILED)/bin/pytest -n auto $(PYTEST_ARGS)
+
+tools: $(TOOLS)/.installed
 
 bench: $(VENV)/.installed $(COMPILED)/.installed
 	@CAVALCADE_PURE=1 $(BIN)/$(PIP) --editable '.[dev,bench]'
@@ -95,7 +100,15 @@ $(PEERS)/.installed: bench/faults/peers.txt
 	@$(PEERS)/bin/$(PIP) --upgrade -r $<
 	@touch $@
 
+# One by one: what there is no wheel of for this machine is left out, and its tests say so.
+$(TOOLS)/.installed: tests/proxies/tools.txt
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer was found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "installing into $(TOOLS) ..."
+	@test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	@for tool in $$(grep -o '^[^#]*' $<); do $(TOOLS)/bin/$(PIP) --only-binary :all: "$$tool" || echo "not to be had here: $$tool"; done
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(COMPILED) $(PEERS) .venv-other build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
+	rm -rf $(VENV) $(COMPILED) $(PEERS) $(TOOLS) .venv-other build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
 	find src -name '*.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

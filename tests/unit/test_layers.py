@@ -26,6 +26,7 @@ LAYERS = [
     ("nursery",),
     ("supervisor",),
     ("admin",),
+    ("deploy",),
     ("cli",),
     ("compat",),
     ("testing",),

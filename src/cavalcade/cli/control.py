@@ -23,7 +23,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _EXITS = "Exit codes: 0 done; 1 no server to be reached, or it stops; 2 it makes no sense; 3 refused, and the server goes on as it was."
 
 
-def _takes_choice(command: Callable[..., Any]) -> Callable[..., Any]:
+def takes_choice(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that say which server is meant."""
     for option in (
         click.option(
@@ -40,7 +40,7 @@ def _takes_choice(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _find(control: str, name: str, pid: int | None) -> Instance:
+def find_chosen(control: str, name: str, pid: int | None) -> Instance:
     """The server that the command line means, else the one that the project's configuration names."""
     if control in ("", "auto", "off") and not name and not pid:
         return find(_configured(), os.environ)
@@ -73,11 +73,11 @@ _wait = click.option("--wait/--no-wait", default=True, help="Wait until it is do
 
 
 @_command("status", "How the running server is, worker by worker.")
-@_takes_choice
+@takes_choice
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(as_json: bool, **choice: Any) -> None:
     """Show how the running server is, worker by worker."""
-    instance = _find(**choice)
+    instance = find_chosen(**choice)
     if as_json:
         click.echo(msgspec.json.format(instance.raw.rstrip()).decode())
         return
@@ -86,44 +86,44 @@ def status(as_json: bool, **choice: Any) -> None:
 
 
 @_command("reload", "Reload the app of the running server without losing a request.")
-@_takes_choice
+@takes_choice
 @_wait
 def reload(wait: bool, **choice: Any) -> None:
     """Reload the app of the running server, worker by worker, without losing a request.
 
     Where the new code does not start, the old goes on serving; its traceback is shown, and the exit code is 3.
     """
-    click.echo(_find(**choice).post("reload", wait=wait).text)
+    click.echo(find_chosen(**choice).post("reload", wait=wait).text)
 
 
 @_command("scale", "Change the number of workers of the running server.", ignore_unknown_options=True)  # -1 is no option
 @click.argument("workers", metavar="N|+N|-N", type=click.UNPROCESSED)
-@_takes_choice
+@takes_choice
 @_wait
 def scale(workers: str, wait: bool, **choice: Any) -> None:
     """Change the number of workers: N, or so many more or fewer."""
     if not re.fullmatch(r"[+-]?[0-9]{1,6}", workers):
         raise click.UsageError(f"How many workers? {workers!r} is no number: 4, +1, -1")
-    click.echo(_find(**choice).post("scale", wait=wait, workers=workers).text)
+    click.echo(find_chosen(**choice).post("scale", wait=wait, workers=workers).text)
 
 
 @_command("recycle", "Replace a worker of the running server, or all of them, one by one.")
 @click.argument("worker", metavar="WORKER|all")
-@_takes_choice
+@takes_choice
 @_wait
 def recycle(worker: str, wait: bool, **choice: Any) -> None:
     """Replace a worker by its number in `cavalcade status`, or all of them, one by one. The successor is ready before it leaves."""
     if worker != "all" and not (worker.isascii() and worker.isdigit()):
         raise click.UsageError(f"Which worker? {worker!r} is neither a number nor all")
-    click.echo(_find(**choice).post("workers", worker, "recycle", wait=wait).text)
+    click.echo(find_chosen(**choice).post("workers", worker, "recycle", wait=wait).text)
 
 
 @_command("stop", "Stop the running server, as SIGTERM does.")
-@_takes_choice
+@takes_choice
 @_wait
 def stop(wait: bool, **choice: Any) -> None:
     """Stop the running server as SIGTERM does: what is in flight is finished. Waits until it is gone."""
-    instance = _find(**choice)
+    instance = find_chosen(**choice)
     try:
         process = psutil.Process(instance.status.pid)
     except psutil.Error:  # it lives in another container: its pid means nothing here

@@ -38,6 +38,8 @@ perf_counter = time.perf_counter
 class Connection(Link):
     """Speaks HTTP/1.1 and HTTP/1.0."""
 
+    extensions: dict[str, dict[str, Any]] = {}
+
     def __init__(
         self,
         context: ConnectionContext,
@@ -246,6 +248,12 @@ class Connection(Link):
         for piece in (before, body, after):  # a large body is not copied
             if piece:
                 self.transport.write(piece)
+
+    def hint(self, links: list[tuple[bytes, bytes]]) -> None:
+        raise NotImplementedError
+
+    def end(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        raise NotImplementedError
 
     def reword(self, reason: bytes) -> None:
         self.engine.reword(reason)
