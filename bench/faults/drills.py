@@ -6,6 +6,7 @@ the others know how Cavalcade is built.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -235,9 +236,10 @@ def upgrade(drill: Drill) -> None:
                     deploy(server.folder, "broken", "import")
                     mark = server.mark()
                     server.signal(signal.SIGUSR2, pid)
+                    taking = server.wait_line(rf"\[(\d+)\].* upgrade: taking over from pid {pid}", RELOAD_S, after=mark)
                     server.wait_line("the new server is removed, this one serves on", RELOAD_S, after=mark)
-                    left = [child for child in psutil.Process(pid).children() if "nursery" not in "".join(child.cmdline())]
-                    psutil.wait_procs(left, RELOAD_S)  # until then another is refused
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        psutil.Process(int(taking[1])).wait(RELOAD_S)  # until then another is refused
                     drill.require(server.wait_version("v3", 2.0), "after an upgrade that was refused the old code is gone")
                 deploy(server.folder, f"v{number}")
                 mark = server.mark()
