@@ -21,6 +21,7 @@ import deaths
 import http2
 import psutil
 import stalls
+import tls
 from drill import RELOAD_S, Drill, Options
 from outcome import Outcome
 from subjects import Running, Subject
@@ -312,9 +313,15 @@ FOR_OURS: dict[str, Callable[[Drill], None]] = {
     **http2.DRILLS,
     **deaths.DRILLS,
     **stalls.DRILLS,
+    **tls.DRILLS,
 }
 ALL = FOR_ALL | FOR_OURS
-GROUPS: dict[str, tuple[str, ...]] = {"http2": tuple(http2.DRILLS), "deaths": tuple(deaths.DRILLS), "stalls": tuple(stalls.DRILLS)}
+GROUPS: dict[str, tuple[str, ...]] = {
+    "http2": tuple(http2.DRILLS),
+    "deaths": tuple(deaths.DRILLS),
+    "stalls": tuple(stalls.DRILLS),
+    "tls": tuple(tls.DRILLS),
+}
 
 
 def run(name: str, subject: Subject, options: Options) -> Outcome:
