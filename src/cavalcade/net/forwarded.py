@@ -16,6 +16,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
@@ -66,6 +67,7 @@ class Forwarding:
         self._nodes: dict[bytes, tuple[Address | None, bool]] = {}  # those that were read: address, and is it a trusted proxy's?
         self._warned: set[tuple[str, str]] = set()
         self._warn_at = 0.0
+        self.advise: Callable[[str, str], None] = _advise  # called with a key and a line for the operator
 
     def origin(self, link: Link, headers: Headers) -> Origin | None:
         """What a request of this connection says of its origin; None where its peer is not trusted."""
@@ -156,13 +158,12 @@ class Forwarding:
         address = "unix" if link.client is None else link.client[0]
         if self._may_warn(link, address, ""):
             names = ", ".join(sorted({_shown(name) for name, _ in headers if name in FORWARDING_NAMES}))
-            said = "your unix socket's clients are" if address == "unix" else f"{address} is"
-            log.warning(
-                "%s ignored, %s not trusted (trusted_proxies: %s); if that is your proxy: --trusted-proxies %s",
-                f"{names} from {link.peer()}",
-                said,
-                ", ".join(self.trusted.entries),
-                address,
+            whose = "a unix socket is" if address == "unix" else f"{address} is"
+            trusted = ", ".join(self.trusted.entries)
+            self.advise(
+                f"forwarded {address}",
+                f"{names} from {link.peer()} ignored, {whose} not trusted (trusted_proxies: {trusted}); "
+                f"if that is your proxy: --trusted-proxies {address}",
             )
 
     def _warn_of_unused(self, link: Link, name: bytes, value: bytes, headers: Headers) -> None:
@@ -170,11 +171,11 @@ class Forwarding:
         if name == PREFIX or (name == NAME and _last(value) != _own_host(headers)):
             address = "unix" if link.client is None else link.client[0]
             if self._may_warn(link, address, _shown(name)):
-                log.warning(
-                    "%s from trusted %s not used; if it sets that header itself, whatever its clients send: --forwarded-headers %s",
-                    _shown(name),
-                    link.peer(),
-                    ",".join(sorted(each.decode() for each in self._believed | {name})),
+                names = ",".join(sorted(each.decode() for each in self._believed | {name}))
+                self.advise(
+                    f"forwarded {address} {_shown(name)}",
+                    f"{_shown(name)} from trusted {link.peer()} not used; if it sets that header itself, whatever its clients send: "
+                    f"--forwarded-headers {names}",
                 )
 
     def _may_warn(self, link: Link, address: str, what: str) -> bool:
@@ -185,6 +186,10 @@ class Forwarding:
         self._warned.add((address, what))
         self._warn_at = now + limits.FORWARDED_WARN_EVERY_S
         return True
+
+
+def _advise(key: str, text: str) -> None:
+    log.warning("%s", text)
 
 
 def read_node(text: str) -> Address | None:
