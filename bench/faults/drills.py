@@ -20,6 +20,7 @@ from collections.abc import Callable
 import deaths
 import psutil
 import stalls
+import tls
 from drill import RELOAD_S, Drill, Options
 from outcome import Outcome
 from subjects import Running, Subject
@@ -310,9 +311,10 @@ FOR_OURS: dict[str, Callable[[Drill], None]] = {
     "upgrade": upgrade,
     **deaths.DRILLS,
     **stalls.DRILLS,
+    **tls.DRILLS,
 }
 ALL = FOR_ALL | FOR_OURS
-GROUPS: dict[str, tuple[str, ...]] = {"deaths": tuple(deaths.DRILLS), "stalls": tuple(stalls.DRILLS)}
+GROUPS: dict[str, tuple[str, ...]] = {"deaths": tuple(deaths.DRILLS), "stalls": tuple(stalls.DRILLS), "tls": tuple(tls.DRILLS)}
 
 
 def run(name: str, subject: Subject, options: Options) -> Outcome:
