@@ -22,10 +22,18 @@ if FAULT == "import":
     raise RuntimeError("this release is broken: it fails at import")
 
 
+# A line for every message of a WebSocket, and every request for /once, that this app was given: what it got must be answered.
+LEDGER = os.open(HERE / "ledger", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """GET /echo?TOKEN, GET /client?TOKEN, POST /upload?TOKEN, GET /hold?NAME, GET /block?SECONDS, GET /stream."""
+    """GET /echo?TOKEN, GET /client?TOKEN, POST /upload?TOKEN, GET /hold?NAME, GET /block?SECONDS, GET /stream,
+    GET and POST /once?TOKEN; and WebSockets."""
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
+        return
+    if scope["type"] == "websocket":
+        await websocket(receive, send)
         return
     path: str = scope["path"]
     token = scope["query_string"].decode("latin-1")
@@ -33,7 +41,9 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await stream(receive, send)
         return
     said = ""
-    if path == "/upload":
+    if path == "/once":
+        os.write(LEDGER, token.encode() + b"\n")
+    if path == "/upload" or scope["method"] == "POST":
         said = await digest(receive) + " "
     elif path == "/client":
         host, port = scope["client"]
@@ -65,6 +75,20 @@ async def digest(receive: Any) -> str:
         hashed.update(chunk)
         if not message.get("more_body", False):
             return f"{size} {hashed.hexdigest()}"
+
+
+async def websocket(receive: Any, send: Any) -> None:
+    """Sends every message back, behind who it is that does. A message begins with its token and a space."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    who = f"{VERSION} {os.getpid()} "
+    while (message := await receive())["type"] == "websocket.receive":
+        if (text := message.get("text")) is not None:
+            os.write(LEDGER, text.partition(" ")[0].encode() + b"\n")
+            await send({"type": "websocket.send", "text": who + text})
+        else:
+            os.write(LEDGER, message["bytes"].partition(b" ")[0] + b"\n")
+            await send({"type": "websocket.send", "bytes": who.encode() + message["bytes"]})
 
 
 async def stream(receive: Any, send: Any) -> None:
