@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import deaths
+import http2
 import psutil
 import stalls
 import tls
@@ -309,12 +310,18 @@ FOR_OURS: dict[str, Callable[[Drill], None]] = {
     "streams-reload": streams_reload,
     "streams-stop": streams_stop,
     "upgrade": upgrade,
+    **http2.DRILLS,
     **deaths.DRILLS,
     **stalls.DRILLS,
     **tls.DRILLS,
 }
 ALL = FOR_ALL | FOR_OURS
-GROUPS: dict[str, tuple[str, ...]] = {"deaths": tuple(deaths.DRILLS), "stalls": tuple(stalls.DRILLS), "tls": tuple(tls.DRILLS)}
+GROUPS: dict[str, tuple[str, ...]] = {
+    "http2": tuple(http2.DRILLS),
+    "deaths": tuple(deaths.DRILLS),
+    "stalls": tuple(stalls.DRILLS),
+    "tls": tuple(tls.DRILLS),
+}
 
 
 def run(name: str, subject: Subject, options: Options) -> Outcome:
