@@ -14,7 +14,8 @@ from outcome import Outcome
 from subjects import Running, Subject
 
 from cavalcade.testing.live import ServerDied
-from cavalcade.testing.traffic import Mix, Note, Report, Traffic, deploy
+from cavalcade.testing.traffic import Mix, Traffic, deploy
+from cavalcade.testing.traffic_report import Note, Report
 
 RELOAD_S = 20.0  # a reload that takes longer has not worked
 SHOWN_LOSSES = 40

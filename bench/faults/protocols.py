@@ -1,8 +1,8 @@
 """The drills over WebSocket and HTTP/2. Their connections cannot be handed over: a worker that leaves closes them as their protocol has it,
 and what it has not taken is for its successor.
 
-A client repeats what a Close or a GOAWAY has left to it, and nothing else. So two things must hold in the end: every message and request was
-answered, and the app was given each of them once. One that it was given twice is one whose first answer was lost.
+A client repeats what a Close or a GOAWAY has left to it, and nothing else. So two things must hold in the end: every message and request
+was answered, and the app was given each of them once. One that it was given twice is one whose first answer was lost.
 """
 
 from __future__ import annotations

@@ -184,9 +184,10 @@ class Traffic:
 class Clients:
     """All clients of one process."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, address: tuple[str, int], trust: ssl.SSLContext | None) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, address: tuple[str, int], trusted: str) -> None:
         self._loop = loop
-        self._trust = trust
+        self._trusted = trusted
+        self._trust = _trust(trusted)
         self._address = address
         self._host = f"{address[0]}:{address[1]}"
         self._over = asyncio.Event()
@@ -200,10 +201,12 @@ class Clients:
         clients += [self._closing("closing", 0.0) for _ in range(mix.closing)]
         clients += [self._closing("late", LATE_S) for _ in range(mix.late)]
         clients += [self._uploads() for _ in range(mix.uploads)]
-        where = Where(self._address, self._trust, self._over)
-        clients += websocket_clients(where, self._books, mix.websockets)
+        clients += websocket_clients(Where(self._address, self._trust, self._over), self._books, mix.websockets)
         if mix.http2:
-            clients += http2_clients(where, self._books, mix.http2)
+            trust = _trust(self._trusted)
+            if trust is not None:
+                trust.set_alpn_protocols(["h2"])
+            clients += http2_clients(Where(self._address, trust, self._over), self._books, mix.http2)
         running = [self._loop.create_task(client) for client in clients]
         while running:
             done, waiting = await asyncio.wait(running, timeout=PROGRESS_S)
@@ -280,6 +283,10 @@ class Clients:
         return f"GET /echo?{token} HTTP/1.1\r\nHost: {self._host}\r\nConnection: {connection}\r\n\r\n".encode()
 
 
+def _trust(file: str) -> ssl.SSLContext | None:
+    return ssl.create_default_context(cafile=file) if file else None
+
+
 class _Stdin(asyncio.Protocol):
     def __init__(self, over: asyncio.Event) -> None:
         self._over = over
@@ -294,8 +301,7 @@ def _say(kind: str, what: Progress | Report) -> None:
 
 
 async def _main(orders: _Orders) -> None:
-    trust = ssl.create_default_context(cafile=orders.trust) if orders.trust else None
-    clients = Clients(asyncio.get_running_loop(), (orders.host, orders.port), trust)
+    clients = Clients(asyncio.get_running_loop(), (orders.host, orders.port), orders.trust)
     _say("report", await clients.run(orders.mix, lambda progress: _say("progress", progress)))
 
 

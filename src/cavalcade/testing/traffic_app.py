@@ -16,6 +16,8 @@ from typing import Any
 VERSION = "v1"
 FAULT = ""
 
+WORK_S = 0.02
+
 HERE = Path(__file__).parent
 
 if FAULT == "import":
@@ -42,7 +44,7 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         return
     said = ""
     if path == "/once":
-        os.write(LEDGER, token.encode() + b"\n")
+        await note(token)
     if path == "/upload" or scope["method"] == "POST":
         said = await digest(receive) + " "
     elif path == "/client":
@@ -83,12 +85,19 @@ async def websocket(receive: Any, send: Any) -> None:
     await send({"type": "websocket.accept"})
     who = f"{VERSION} {os.getpid()} "
     while (message := await receive())["type"] == "websocket.receive":
-        if (text := message.get("text")) is not None:
-            os.write(LEDGER, text.partition(" ")[0].encode() + b"\n")
-            await send({"type": "websocket.send", "text": who + text})
-        else:
-            os.write(LEDGER, message["bytes"].partition(b" ")[0] + b"\n")
+        text = message.get("text")
+        await note(message["bytes"].partition(b" ")[0].decode() if text is None else text.partition(" ")[0])
+        if text is None:
             await send({"type": "websocket.send", "bytes": who.encode() + message["bytes"]})
+        else:
+            await send({"type": "websocket.send", "text": who + text})
+
+
+async def note(token: str) -> None:
+    """Enter it into the ledger. Some are work: whoever leaves must wait for them."""
+    os.write(LEDGER, token.encode() + b"\n")
+    if token.endswith("7"):
+        await asyncio.sleep(WORK_S)
 
 
 async def stream(receive: Any, send: Any) -> None:

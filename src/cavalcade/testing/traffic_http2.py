@@ -4,7 +4,8 @@
 - `h2-pausing`: up to four GETs at once, then up to 20 ms of nothing, so that it is idle when its worker leaves
 - `h2-uploads`: POST of 64 KiB, four in flight, whose hash must come back
 
-After a GOAWAY a client begins no stream on that connection, and waits for those that it has, and for the connection's end. Streams above
+After a GOAWAY a client begins no stream on that connection but connects again, and waits for the answers that are still to come, and for
+the connection's end. Streams above
 the last one that GOAWAY names, and those that are reset with REFUSED_STREAM, were not looked at (RFC 9113 sections 6.8 and 8.7): they are
 repeated on the next connection, whatever their method. All others must be answered, and the app must have been given each request
 once.
@@ -32,12 +33,13 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, StreamReset, WindowUpdated
 
-from cavalcade.testing.traffic_report import REQUEST_TIMEOUT_S, Books
+from cavalcade.testing.traffic_report import AFTER_FAILURE_S, REQUEST_TIMEOUT_S, Books
 from cavalcade.testing.traffic_wire import Lost, Where
 
 UPLOAD_BYTES = 64 * 1024
 GOAWAY = 7  # RFC 9113 section 6.8
 HEAD_BYTES = 9
+SESSIONS = 4  # of one client, with those that only wait for their end
 BY_CLIENT = "by the client"
 
 
@@ -74,26 +76,25 @@ class Request:
 
 
 def http2_clients(where: Where, books: Books, count: int) -> Sequence[Coroutine[Any, Any, None]]:
-    """So many clients, of all kinds."""
-    if where.trust is not None:
-        where.trust.set_alpn_protocols(["h2"])
+    """So many clients, of all kinds. Where there is TLS, its context offers h2 and nothing else."""
     return [_client(KINDS[number % len(KINDS)], where, books) for number in range(count)]
 
 
 async def _client(kind: Kind, where: Where, books: Books) -> None:
     again: deque[Request] = deque()  # what a GOAWAY has left to be sent again
+    sessions: set[asyncio.Task[None]] = set()
     while again or not where.over.is_set():
         session = Session(kind, where, books, again)
-        try:
-            await session.run()
-        except Lost as lost:
-            if lost.what == "refused" and where.over.is_set():
-                break
-            for request in session.streams.values():
-                books.enter(kind.name, request.began, lost)
-            if not session.streams:
-                books.enter(kind.name, time.monotonic(), lost)
-            await asyncio.sleep(0.05)
+        sessions.add(asyncio.create_task(session.live()))
+        # The next one begins while this one still gets its last answers.
+        await session.leaving.wait()
+        if session.refused and where.over.is_set():
+            break
+        if where.over.is_set() or len(sessions) >= SESSIONS:
+            await asyncio.wait(sessions)
+        sessions = {task for task in sessions if not task.done()}
+    if sessions:
+        await asyncio.wait(sessions)
     books.report.left += [request.token for request in again]
 
 
@@ -107,11 +108,27 @@ class Session:
         self.again = again
         self.streams: dict[int, Request] = {}
         self.told = False  # by a GOAWAY
+        self.leaving = asyncio.Event()  # told, or ended
+        self.refused = False
         self.done = False  # by ourselves
         self.room = asyncio.Event()
         self.buffer = b""
         self.h2 = H2Connection(H2Configuration(client_side=True, header_encoding=None))
         self.writer: asyncio.StreamWriter | None = None
+
+    async def live(self) -> None:
+        """Until the connection ends, with what went wrong in the books."""
+        try:
+            await self.run()
+        except Lost as lost:
+            self.refused = lost.what == "refused"
+            for request in self.streams.values():
+                self.books.enter(self.kind.name, request.began, lost)
+            if not self.streams and not (self.refused and self.where.over.is_set()):
+                self.books.enter(self.kind.name, time.monotonic(), lost)
+            await asyncio.sleep(AFTER_FAILURE_S)
+        finally:
+            self.leaving.set()
 
     async def run(self) -> None:
         """Until the connection ends, which must be a good end. Raises `Lost`."""
@@ -181,6 +198,7 @@ class Session:
         if code:
             raise Lost("goaway", f"{ErrorCodes(code).name} {payload[8:]!r}")
         self.told = True
+        self.leaving.set()
         for stream_id in [other for other in self.streams if other > last]:
             self.repeat(stream_id)
         self.room.set()

@@ -31,7 +31,7 @@ from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from cavalcade.testing.traffic_report import REQUEST_TIMEOUT_S, Books
+from cavalcade.testing.traffic_report import AFTER_FAILURE_S, REQUEST_TIMEOUT_S, Books
 from cavalcade.testing.traffic_wire import Lost, Where
 
 IN_FLIGHT = 4
@@ -88,7 +88,7 @@ async def _client(kind: Kind, where: Where, books: Books) -> None:
                 books.enter(kind.name, message.began, lost)
             if not session.flight:
                 books.enter(kind.name, time.monotonic(), lost)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(AFTER_FAILURE_S)
         else:
             books.report.repeated += len(session.flight)
             again.extendleft(reversed(session.flight))
