@@ -30,7 +30,7 @@ HTTP2 = Mix.only(http2=9)
 CLOSED_BY_US = ("1001", "1012", "GOAWAY")
 # Of WebSockets it is the handshakes that are counted as requests.
 RECYCLE = {
-    WEBSOCKET: ("--max-requests", "40", "--max-requests-jitter", "10"),
+    WEBSOCKET: ("--max-requests", "15", "--max-requests-jitter", "5"),
     HTTP2: ("--max-requests", "300", "--max-requests-jitter", "30"),
 }
 
