@@ -425,6 +425,9 @@ class H2(Outgoing):
         if stream_id != 0 or len(data) < FRAME_HEAD + 8:
             raise ConnectionFault("a GOAWAY that is none", ErrorCodes.PROTOCOL_ERROR if stream_id else ErrorCodes.FRAME_SIZE_ERROR)
         self.spend("GOAWAYs")
+        code = int.from_bytes(data[FRAME_HEAD + 4 : FRAME_HEAD + 8], "big")
+        if code != ErrorCodes.NO_ERROR:
+            self.sink.on_complaint(code, data[FRAME_HEAD + 8 :])
 
     # -- the end of streams --------------------------------------------------------------------------------------------------------
 

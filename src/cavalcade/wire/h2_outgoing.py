@@ -35,6 +35,9 @@ class Sink(Protocol):
     def on_malformed(self, error: StreamFault) -> None:
         """The peer broke a rule, and one stream was reset for it."""
 
+    def on_complaint(self, code: int, why: bytes) -> None:
+        """The peer says that it was we who broke a rule."""
+
     def on_settled(self) -> None:
         """The peer has seen the first GOAWAY."""
 
