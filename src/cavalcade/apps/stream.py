@@ -15,12 +15,19 @@ class Stream(Protocol):
     """One request's way back to its client, whatever the protocol under it."""
 
     write_paused: bool  # the client takes less than the app sends: wait with `wait_writable()`
+    extensions: dict[str, dict[str, Any]]  # what it can do beyond a plain response, by the names of the ASGI extensions
 
     def start(self, status: int, headers: Any) -> None:
         """Check and keep the response head. Raises `AppProtocolError`."""
 
     def write(self, body: bytes, more: bool) -> None:
         """Send a piece of the body, the head before it if it is still due. Raises `AppProtocolError`."""
+
+    def hint(self, links: list[tuple[bytes, bytes]]) -> None:
+        """Send 103 Early Hints with these fields. Only where `http.response.early_hint` is among the extensions."""
+
+    def end(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        """End the response behind the last `write` with trailer fields. Only where `http.response.trailers` is among the extensions."""
 
     def reword(self, reason: bytes) -> None:
         """Give the head that was just kept a reason phrase of the app's own, where the protocol has one."""

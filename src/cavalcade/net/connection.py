@@ -247,6 +247,12 @@ class Connection(Link):
             if piece:
                 self.transport.write(piece)
 
+    def hint(self, links: list[tuple[bytes, bytes]]) -> None:
+        raise NotImplementedError
+
+    def end(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        raise NotImplementedError
+
     def reword(self, reason: bytes) -> None:
         self.engine.reword(reason)
 

@@ -29,8 +29,13 @@ CLIENT_CLOSED = 499  # nginx's number for a client that left before the answer; 
 perf_counter = time.perf_counter
 
 
+EXTENSIONS: dict[str, dict[str, Any]] = {"http.response.trailers": {}, "http.response.early_hint": {}}
+
+
 class H2Stream(StreamState):
     """Deadlines are its own: one stream that stands still is ended without the others."""
+
+    extensions = EXTENSIONS
 
     __slots__ = (
         "continue_due",
@@ -91,7 +96,11 @@ class H2Stream(StreamState):
                 self.continue_due = head.expects_continue
                 self.deadline = context.now + context.body_s
             if context.wsgi is None:
-                exchange = Exchange(serving, self, asgi_scope.build(serving, link.template, head), head.length != 0)
+                scope = asgi_scope.build(serving, link.template, head)
+                extensions = scope["extensions"]
+                for name in EXTENSIONS:
+                    extensions[name] = {}
+                exchange = Exchange(serving, self, scope, head.length != 0)
             else:
                 exchange = context.wsgi.new_call(self, head, link.template)
         self.exchange = exchange
@@ -227,6 +236,15 @@ class H2Stream(StreamState):
             if self.pending_bytes > limits.WRITE_HIGH_BYTES or link.write_paused:
                 self.write_paused = True
         link.schedule_flush()
+
+    def hint(self, links: list[tuple[bytes, bytes]]) -> None:
+        self.link.engine.send_interim(self, 103, links)
+        self.link.schedule_flush()
+
+    def end(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        self.link.engine.send_trailers(self, trailers)
+        self.response_done()
+        self.link.schedule_flush()
 
     def reword(self, reason: bytes) -> None:
         pass  # RFC 9113 section 8.3.2: HTTP/2 has none

@@ -397,7 +397,7 @@ class H2:
             self.send_some(stream)
 
     def on_settings(self, data: bytes) -> None:
-        self.spend("SETTINGS", 1.0 + len(data) / 64)
+        self.spend("SETTINGS", 1.0 + (len(data) - FRAME_HEAD) / 64)
         self.library.receive_data(data)
         self.send_waiting()
 
@@ -526,10 +526,14 @@ class H2:
 
     def send_trailers(self, stream: StreamState, headers: Any) -> None:
         """End the response with trailer fields (RFC 9113 section 8.1). Raises `AppProtocolError`."""
-        stream.trailers = h2_response.encode_fields(headers)
-        if not stream.closed and not stream.ended:
-            stream.end_due = True
-            self.send_some(stream)
+        block = h2_response.encode_fields(headers)
+        if stream.closed or stream.ended or stream.is_short():
+            return
+        if stream.head_due:
+            self.send_head(stream, 0, True)
+        stream.trailers = b"" if stream.bodiless else block
+        stream.end_due = True
+        self.send_some(stream)
 
     def send_some(self, stream: StreamState) -> None:
         """Send what there is room for."""

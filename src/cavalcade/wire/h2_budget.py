@@ -21,7 +21,7 @@ class Budget:
             if self._at:
                 left += (now - self._at) * self._per_second
             self._at = now
-            left = min(left, self._most)
+            left = min(left, self._most - cost)
         elif not self._at:
             self._at = now
         self._left = left

@@ -13,6 +13,7 @@ cdef class Exchange:
     cdef public dict scope
     cdef public int sent
     cdef public bint gone, noticed, body_ended, end_told
+    cdef public list trailers
     cdef public list chunks
     cdef public Py_ssize_t buffered
     cdef public list news

@@ -16,7 +16,7 @@ from collections.abc import Coroutine, Generator
 from typing import Any
 
 from cavalcade.apps.asgi import waits
-from cavalcade.apps.asgi.order import BODY, COMPLETE, LEGAL, NOTHING, START, STARTED, violation
+from cavalcade.apps.asgi.order import BODY, COMPLETE, HINT, LEGAL, NOTHING, START, STARTED, TRAILERS, WRITE, violation
 from cavalcade.apps.stream import Serving, Stream
 from cavalcade.errors import AppProtocolError
 
@@ -59,6 +59,7 @@ class Exchange:
         self.stream = stream
         self.scope = scope
         self.sent = NOTHING
+        self.trailers: list[Any] | None = None  # there once they were promised
         self.gone = False  # the client is
         self.noticed = False  # it was told by http.disconnect that the worker leaves
         self.body_ended = not has_body
@@ -102,21 +103,53 @@ class Exchange:
             status = message.get("status")
             self.stream.start(status, message.get("headers", ()))
             self.sent = STARTED
+            if "trailers" in message:
+                self.promise_trailers(message["trailers"])
             return DONE
+        if step != WRITE:
+            return self.send_extra(step, message)
         body = message.get("body", b"")
         if type(body) is not bytes:
             if not isinstance(body, bytes | bytearray | memoryview):
                 raise AppProtocolError(f"the body is {type(body).__name__}, not bytes")
             body = bytes(body)
-        if message.get("more_body", False):
+        more = message.get("more_body", False)
+        if more or self.trailers is not None:
             self.stream.write(body, True)
-            self.sent = BODY
+            self.sent = BODY if more else TRAILERS
             if self.stream.write_paused:
                 return waits.writable(self)
             return DONE
         self.stream.write(body, False)
         self.sent = COMPLETE
         if self.news is not None:
+            self.wake()
+        return DONE
+
+    def promise_trailers(self, wanted: Any) -> None:
+        """http.response.start says whether trailers follow the body. Where they cannot, nobody waits for them."""
+        if wanted and "http.response.trailers" in self.stream.extensions:
+            self.trailers = []
+
+    def send_extra(self, step: int, message: Any) -> Any:
+        """The messages of ASGI extensions that this stream offers."""
+        stream = self.stream
+        if message["type"] not in stream.extensions:
+            raise violation(self.sent, message)
+        what = "links" if step == HINT else "headers"
+        try:
+            given = list(message.get(what, ()))
+        except TypeError:
+            raise AppProtocolError(f"the {what} of {message['type']} are {type(message[what]).__name__}, not a list") from None
+        if step == HINT:
+            # RFC 8297: a Link field each, in a response with status 103 before the real one.
+            stream.hint([(b"link", link) for link in given])
+            return DONE
+        assert self.trailers is not None
+        self.trailers += given
+        if not message.get("more_trailers", False):
+            stream.end(self.trailers)
+            self.sent = COMPLETE
             self.wake()
         return DONE
 
@@ -214,6 +247,8 @@ class Exchange:
         else:
             if self.sent == BODY:
                 what = "the app returned in the middle of its response body (more_body was still true)"
+            elif self.sent == TRAILERS:
+                what = "the app returned without the http.response.trailers that it has promised"
             elif self.sent == STARTED:
                 what = "the app returned after http.response.start without a body"
             else:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from cavalcade.errors import AppProtocolError
 
 # What an app has sent so far ...
-NOTHING, STARTED, BODY, COMPLETE = range(4)
+NOTHING, STARTED, BODY, COMPLETE, TRAILERS = range(5)  # TRAILERS: all but those, which it has promised
 # ... and what a message then does.
-START, WRITE = 1, 2
+START, WRITE, HINT, END = 1, 2, 7, 8
 
 LEGAL: list[dict[str, int]] = [
-    {"http.response.start": START},  # NOTHING
+    {"http.response.start": START, "http.response.early_hint": HINT},  # NOTHING
     {"http.response.body": WRITE},  # STARTED
     {"http.response.body": WRITE},  # BODY
     {},  # COMPLETE
+    {"http.response.trailers": END},  # TRAILERS
 ]
 
 EXPECTED = [
@@ -21,6 +22,7 @@ EXPECTED = [
     "http.response.body is expected after http.response.start",
     "only http.response.body may follow a piece of the body",
     "the response is already complete (more_body was false)",
+    "only http.response.trailers may follow the body: http.response.start has promised them",
 ]
 
 # The same for a WebSocket; NOTHING, STARTED, BODY and COMPLETE stand for a denial, which is a plain response.
