@@ -1,8 +1,9 @@
-"""Every WebSocket message comes back: `cavalcade main:app --app-dir examples/websocket_echo`.
+"""Everything comes back, WebSocket messages and request bodies: `cavalcade main:app --app-dir examples/websocket_echo`.
 
     python -m websockets ws://127.0.0.1:8000/
+    curl --data-binary @file http://127.0.0.1:8000/
 
-Plain ASGI, no framework. Other requests get a hint.
+Plain ASGI, no framework.
 """
 
 from typing import Any
@@ -12,10 +13,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "websocket":
         await echo(scope, receive, send)
     elif scope["type"] == "http":
-        text = b"This is a WebSocket server: python -m websockets ws://127.0.0.1:8000/\n"
-        headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(text))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": text})
+        await send_back(receive, send)
     else:
         await lifespan(receive, send)
 
@@ -29,6 +27,17 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         if message["type"] == "websocket.disconnect":
             return
         await send({"type": "websocket.send", "text": message.get("text"), "bytes": message.get("bytes")})
+
+
+async def send_back(receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/octet-stream")]})
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        more = message["more_body"]
+        await send({"type": "http.response.body", "body": message["body"], "more_body": more})
 
 
 async def lifespan(receive: Any, send: Any) -> None:

@@ -254,8 +254,9 @@ def command() -> Callable[..., list[str]]:
 class Front:
     """A proxy that runs. A context manager; it is ready when it has passed a request on."""
 
-    def __init__(self, proxy: str, folder: Path, port: int) -> None:
+    def __init__(self, proxy: str, folder: Path, port: int, first: str) -> None:
         self.address = ("127.0.0.1", port)
+        self._first = first
         self._log = folder / "proxy.log"
         environ = os.environ | {"CADDY_ADMIN": f"unix/{folder}/admin.sock", "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
         with self._log.open("ab") as log:
@@ -286,7 +287,7 @@ class Front:
 
     def _answers(self) -> bool:
         try:
-            self.get("/echo?first")
+            self.get(self._first)
         except (OSError, http.client.HTTPException):
             return False
         return True
@@ -312,11 +313,11 @@ class Front:
 def front(need: Callable[[str], str], printed: Callable[..., Path]) -> Callable[..., Front]:
     """Starts a proxy in front of addresses."""
 
-    def start(proxy: str, upstreams: Sequence[str], *options: str) -> Front:
+    def start(proxy: str, upstreams: Sequence[str], *options: str, first: str = "/echo?first") -> Front:
         need(proxy)
         port = free_port()
         words = [word for address in upstreams for word in ("--upstream", address)]
         folder = printed(proxy, *words, "--listen", f"127.0.0.1:{port}", *options)
-        return Front(proxy, folder, port)
+        return Front(proxy, folder, port, first)
 
     return start

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cavalcade.config.addresses import Bind, parse
-from cavalcade.config.sources import Resolved, flag_of
+from cavalcade.config.sources import ENV_PREFIX, Resolved, flag_of
 from cavalcade.config.values import OPTIONS, Option, show
 from cavalcade.errors import UsageError
 
@@ -100,7 +100,7 @@ class Plan:
         for name in ("drain_delay", "graceful_timeout", "keep_alive"):
             words += [flag_of(name), seconds(getattr(self, name))]
         for name, option in OPTIONS.items():
-            if name not in _PLACED and origins[name].startswith(_SAID_HERE):
+            if name not in _PLACED and origins[name].startswith(_SAID_HERE) and not option.info.secret:
                 words += _written(option, getattr(settings, name))
         return [*words, *more]
 
@@ -128,6 +128,8 @@ def make(resolved: Resolved, *, cwd: Path, config: str = "") -> tuple[Plan, list
         notes.append("drain_delay is 0: a server that stops takes no new connections while others may still send some")
     if not settings.keep_alive:
         raise UsageError("keep_alive is 0, so a proxy can keep no connection to the server.", fix="Say --keep-alive 75s, or leave it out")
+    secrets = [name for name, option in OPTIONS.items() if option.info.secret and resolved.origins[name].startswith(_SAID_HERE)]
+    notes += [f"{name} is a secret and is not written: give the service {ENV_PREFIX}{name.upper()}" for name in secrets]
     binds = tuple(parse(bind) for bind in settings.bind)
     if any(bind.kind == "fd" for bind in binds):
         raise UsageError("A descriptor (fd://) is no address that others can be told of.", fix="Say --bind host:port or unix:/path")

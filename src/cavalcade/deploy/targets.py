@@ -92,7 +92,10 @@ def _listen(choices: Choices) -> Bind:
 
 
 def _proxy(plan: Plan, choices: Choices, notes: list[str]) -> dict[str, str | list[str]]:
-    """The values that every proxy's template has."""
+    """The values that every proxy's template has. Raises `UsageError` for a server that does not speak plain HTTP."""
+    if plan.resolved.settings.ssl_certfile:
+        fix = "Leave TLS to the proxy: --ssl-certfile ''"
+        raise UsageError("The server speaks HTTPS (ssl_certfile), and the proxy would speak HTTP to it.", fix=fix)
     if not choices.upstream:
         notes.append(
             f"one instance, {reachable(plan.binds[0]).plain}: it cannot be replaced unnoticed. Name several: --upstream host:port ..."
@@ -279,6 +282,8 @@ def _container(plan: Plan, choices: Choices, notes: list[str]) -> tuple[Bind, li
         raise UsageError(f"app_dir {settings.app_dir} is a place on this machine.", fix="Give it relative to the project")
     if settings.control == "off":
         raise UsageError("Health is asked over the control socket, which is off.", fix="Leave --control off out")
+    if settings.ssl_certfile:
+        notes.append(f"{settings.ssl_certfile} (ssl_certfile) must be in the image or in a volume")
     control = [] if settings.control == "auto" else ["--control", settings.control]
     return bind, plan.arguments([bind], *control), control
 

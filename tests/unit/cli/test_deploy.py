@@ -168,6 +168,29 @@ def test_loopback_is_of_no_use_in_a_container_and_is_replaced_with_a_note(capsys
     assert "note: 127.0.0.1:9000 cannot be reached from outside of a container: 0.0.0.0:9000 is written" in captured.err
 
 
+@pytest.fixture
+def certificate(here: Path) -> str:
+    (here / "cert.pem").touch()
+    return "cert.pem"
+
+
+def test_a_server_that_speaks_https_is_for_containers_and_systemd_only(capsys: Capture, certificate: str) -> None:
+    assert "The server speaks HTTPS" in refused(capsys, "nginx", "main:app", "--ssl-certfile", certificate)
+    assert main(["deploy", "docker", "main:app", "--ssl-certfile", certificate]) == 0
+    captured = capsys.readouterr()
+    assert '"--ssl-certfile", "cert.pem"' in captured.out
+    assert "note: cert.pem (ssl_certfile) must be in the image or in a volume" in captured.err
+
+
+def test_a_secret_is_not_written(capsys: Capture, certificate: str) -> None:
+    words = ("--ssl-certfile", certificate, "--ssl-keyfile-password", "hunter2")
+    assert main(["deploy", "kubernetes", "main:app", *words]) == 0
+    captured = capsys.readouterr()
+    assert "hunter2" not in captured.out + captured.err
+    assert "password" not in captured.out
+    assert "ssl_keyfile_password is a secret and is not written: give the service CAVALCADE_SSL_KEYFILE_PASSWORD" in captured.err
+
+
 def test_help_names_the_targets_and_every_option(capsys: Capture) -> None:
     text = text_of(capsys, "--help")
     for word in (*TARGETS, "--upstream", "--output", "--force", "--drain-delay", "Exit codes"):
