@@ -168,6 +168,13 @@ class Settings:
     body_timeout: Seconds = option(
         limits.BODY_TIMEOUT_S, "Close a connection whose request body stands still this long.", "timeouts", minimum=0.1
     )
+    request_timeout: Seconds = option(
+        0.0,
+        "Give a request up whose app sends nothing for this long while it could: 504, and the app is cancelled; 0 for never.",
+        "timeouts",
+        minimum=0,
+    )
+    cancel_on_disconnect: bool = option(False, "Cancel an ASGI app whose client is gone before the response is complete.", "timeouts")
     write_timeout: Seconds = option(
         limits.WRITE_TIMEOUT_S, "Close a connection whose client takes nothing for this long.", "timeouts", minimum=0.1
     )

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import cast
 
 from cavalcade.apps import loader
+from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.asgi.lifespan import Lifespan
 from cavalcade.apps.stream import Serving
 from cavalcade.apps.wsgi.service import Service
@@ -45,6 +46,7 @@ from cavalcade.worker import channel, drain
 from cavalcade.worker.heartbeat import Heartbeat
 from cavalcade.worker.recycle import Recycle
 from cavalcade.worker.threads import Threads
+from cavalcade.worker.timeouts import RequestTimeouts
 from cavalcade.worker.witness import Witness
 
 log = logging.getLogger("cavalcade")
@@ -141,6 +143,8 @@ class Server:
         await self._lifespan.startup()
         serving = Serving(app, loop, self._lifespan.context)
         serving.state = self._lifespan.state
+        serving.extensions = asgi_scope.extensions(serving, debug=settings.log_level == "debug")
+        serving.cancel_on_disconnect = settings.cancel_on_disconnect
         serving.root_path = settings.root_path
         serving.raw_root_path = settings.root_path.encode("utf-8")
         if settings.ws == "auto" and loaded.interface == "asgi":
@@ -171,9 +175,10 @@ class Server:
         self._gate = Gate(
             self._context, place.listeners, siblings=place.siblings, queue=place.take, name_peer=place.name_peer, tls=place.tls
         )
-        self._sweep = Sweep(self._context, date_header=settings.date_header)
-        self._recycle = Recycle(settings, serving.totals, time.monotonic())
         package = settings.app.partition(":")[0].partition(".")[0]
+        timeouts = RequestTimeouts(serving, settings.request_timeout, package) if settings.request_timeout else None
+        self._sweep = Sweep(self._context, date_header=settings.date_header, also=timeouts.look if timeouts is not None else None)
+        self._recycle = Recycle(settings, serving.totals, time.monotonic())
         self._threads = Threads(serving, place.row, place.executor, warn_s=settings.stall_warn, package=package)
         witness = Witness(serving, settings.stall_warn, place.box, place.stalled) if place.stalled is not None else None
         self._heartbeat = Heartbeat(self._context, place.row, self._on_totals, witness)

@@ -456,6 +456,9 @@ class WebSocketExchange(Exchange):
         self.messages.clear()
         self.go_on()
 
+    def progress(self) -> int | None:
+        return None  # it has its own limits: `ws_accept_timeout`, pings
+
     def request_line(self) -> str:
         scope = self.scope
         try:

@@ -148,6 +148,16 @@ class WsgiCall:
         """The time is up."""
         raise NotImplementedError
 
+    def progress(self) -> int | None:
+        if self.sent == COMPLETE or self.gone:
+            return None
+        sent_bytes = self.stream.progress()
+        return None if sent_bytes is None else sent_bytes * 8 + self.sent
+
+    def time_out(self) -> bool:
+        """It has not gone on for `request_timeout`."""
+        raise NotImplementedError
+
     def left_behind(self) -> str:
         """Why it is still there a while after it was cancelled."""
         return "the app has not returned; it is left behind"
