@@ -61,9 +61,9 @@ class Drill:
             self.say(server.transcript())
 
     @contextmanager
-    def traffic(self, server: Running, mix: Mix | None = None) -> Iterator[Traffic]:
-        """Traffic on the server; its report goes into the outcome."""
-        traffic = Traffic(server.address, mix)
+    def traffic(self, server: Running, mix: Mix | None = None, trust: str | Path = "") -> Iterator[Traffic]:
+        """Traffic on the server; its report goes into the outcome. With `trust` it is HTTPS."""
+        traffic = Traffic(server.address, mix, trust=trust)
         traffic.start()
         try:
             yield traffic

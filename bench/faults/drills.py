@@ -6,6 +6,7 @@ the others know how Cavalcade is built.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -17,8 +18,10 @@ from collections import Counter
 from collections.abc import Callable
 
 import deaths
+import http2
 import psutil
 import stalls
+import tls
 from drill import RELOAD_S, Drill, Options
 from outcome import Outcome
 from subjects import Running, Subject
@@ -234,9 +237,10 @@ def upgrade(drill: Drill) -> None:
                     deploy(server.folder, "broken", "import")
                     mark = server.mark()
                     server.signal(signal.SIGUSR2, pid)
+                    taking = server.wait_line(rf"\[(\d+)\].* upgrade: taking over from pid {pid}", RELOAD_S, after=mark)
                     server.wait_line("the new server is removed, this one serves on", RELOAD_S, after=mark)
-                    left = [child for child in psutil.Process(pid).children() if "nursery" not in "".join(child.cmdline())]
-                    psutil.wait_procs(left, RELOAD_S)  # until then another is refused
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        psutil.Process(int(taking[1])).wait(RELOAD_S)  # until then another is refused
                     drill.require(server.wait_version("v3", 2.0), "after an upgrade that was refused the old code is gone")
                 deploy(server.folder, f"v{number}")
                 mark = server.mark()
@@ -306,11 +310,18 @@ FOR_OURS: dict[str, Callable[[Drill], None]] = {
     "streams-reload": streams_reload,
     "streams-stop": streams_stop,
     "upgrade": upgrade,
+    **http2.DRILLS,
     **deaths.DRILLS,
     **stalls.DRILLS,
+    **tls.DRILLS,
 }
 ALL = FOR_ALL | FOR_OURS
-GROUPS: dict[str, tuple[str, ...]] = {"deaths": tuple(deaths.DRILLS), "stalls": tuple(stalls.DRILLS)}
+GROUPS: dict[str, tuple[str, ...]] = {
+    "http2": tuple(http2.DRILLS),
+    "deaths": tuple(deaths.DRILLS),
+    "stalls": tuple(stalls.DRILLS),
+    "tls": tuple(tls.DRILLS),
+}
 
 
 def run(name: str, subject: Subject, options: Options) -> Outcome:

@@ -21,9 +21,10 @@ from traffic import app as good
 BOOT = ""
 BOOT_S = 20.0  # of an import that holds the GIL
 BLOCKED_S = 1.0
+BUSY_S = 0.5  # of CPU, which on a busy machine is seconds
 READ_S = 1.0
 COLLECTED_S = 0.35  # of CPU; of a machine that is a little faster than when it was asked, still 300 ms
-SAMPLE = 200_000  # objects
+SAMPLE = 50_000  # objects
 LITTER = 10_000  # objects between two turns of the loop
 HOG_MIB = 1024
 
@@ -61,13 +62,13 @@ def sleeping() -> None:
 
 
 def spinning() -> None:
-    end = time.thread_time() + BLOCKED_S
+    end = time.thread_time() + BUSY_S
     while time.thread_time() < end: ...  # fmt: skip  # in one line, so that it is known which
 
 
 def matching() -> None:
     """One call into C that holds the GIL from its beginning to its end."""
-    re.match("(a+)+$", "a" * 25 + "b")
+    re.match("(a+)+$", "a" * 24 + "b")
 
 
 def reading() -> None:

@@ -99,7 +99,7 @@ def boot_import(drill: Drill) -> None:
 
 def boot_lifespan(drill: Drill) -> None:
     """A release whose lifespan never returns: refused at boot_timeout, with the line that it waits at."""
-    with drill.server("--boot-timeout", "2", release=release) as server:
+    with drill.server("--boot-timeout", "5", release=release) as server:
         with drill.traffic(server):
             time.sleep(drill.options.seconds / 10)
             release(server.folder, "v2", "lifespan")
@@ -108,7 +108,7 @@ def boot_lifespan(drill: Drill) -> None:
             server.wait_line(r'  File ".*main\.py", line \d+ in startup', RELOAD_S)
             drill.require(server.wait_version("v1", 2.0), "the old release does not serve any more")
         where = place("await asyncio.Event().wait()", "startup")
-        refused = rf"Reload refused: worker \d+ \(pid {pid}\) was not ready within 2 s \(boot_timeout\): it is in {where}\."
+        refused = rf"Reload refused: worker \d+ \(pid {pid}\) was not ready within 5 s \(boot_timeout\): it is in {where}\."
         drill.require_lines(server.said_of(pid), refused)
 
 

@@ -7,6 +7,7 @@ import http.client
 import os
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -105,6 +106,7 @@ class Running(LiveServer):
         else:
             self.url = f"http://127.0.0.1:{port}"
         self.own_sockets = 0  # of a worker without a client
+        self.trust: ssl.SSLContext | None = None  # of our own clients, where it speaks HTTPS
 
     def start(self) -> None:
         super().start()
@@ -124,7 +126,10 @@ class Running(LiveServer):
 
     def get(self, path: str, timeout_s: float = GET_TIMEOUT_S) -> str:
         """The body of one GET. Raises `OSError` or `HTTPException`."""
-        connection = http.client.HTTPConnection(*self.address, timeout=timeout_s)
+        if self.trust is not None:
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(*self.address, timeout=timeout_s, context=self.trust)
+        else:
+            connection = http.client.HTTPConnection(*self.address, timeout=timeout_s)
         try:
             connection.request("GET", path, headers={"connection": "close"})
             response = connection.getresponse()

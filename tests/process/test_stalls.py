@@ -82,10 +82,10 @@ async def litter(count):
 async def pile_up(seconds):
     # As much as takes the collector so long.
     gc.disable()
-    await litter(200_000)
+    await litter(50_000)
     began = time.thread_time()
     gc.collect()
-    await litter(int(200_000 * seconds / (time.thread_time() - began)))
+    await litter(int(50_000 * seconds / (time.thread_time() - began)))
 
 
 def collecting():

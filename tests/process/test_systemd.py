@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import signal
@@ -167,6 +168,16 @@ def test_an_inherited_socket_replaces_the_default_and_nothing_of_it_reaches_the_
         server.wait_line("socket activation: 1 inherited from the service manager")
         assert server.url == f"http://127.0.0.1:{port}"
         assert get(server) == "none"
+
+
+def test_an_inherited_socket_speaks_tls_where_there_is_a_certificate(project: Any, authority: Any) -> None:
+    port = free_port()
+    with activated(project.folder, port, *authority.pair.flags) as server:
+        assert server.url == f"https://127.0.0.1:{port}"
+        connection = http.client.HTTPSConnection("127.0.0.1", port, context=authority.client(), timeout=WAIT_S)
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == b"v1"
+        connection.close()
 
 
 def test_a_socket_that_was_also_asked_for_is_not_bound_again(project: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -11,6 +13,8 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ import psutil
 import pytest
 
 from cavalcade.testing import LiveServer
+from cavalcade.testing.traffic import Traffic, deploy
 
 WAIT_S = 20.0
 
@@ -219,3 +224,74 @@ def test_a_session_is_resumed_by_any_worker(project: Any, authority: Any, tmp_pa
             answers = [connect(version, "-sess_in", session) for _ in range(12)]
             assert all(b"\nReused, TLS" in answer for answer in answers)
             assert len({re.findall(rb"\r\n\r\n(\d+)", answer)[0] for answer in answers}) > 1  # of the workers
+
+
+# -- workers that come and go --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def busy(tmp_path: Path, authority: Any, loop_name: str) -> Iterator[Callable[..., Any]]:
+    """A server of HTTPS, and all kinds of traffic on it."""
+
+    @contextlib.contextmanager
+    def begin(*options: str) -> Iterator[tuple[LiveServer, Traffic]]:
+        folder = tmp_path / "app"
+        folder.mkdir()
+        deploy(folder)
+        flags = [*authority.pair.flags, "--workers", "2", "--loop", loop_name, "--no-access-log", *options]
+        with LiveServer("main:app", *flags, cwd=folder) as server, Traffic(server.address, trust=authority.file) as traffic:
+            yield server, traffic
+
+    return begin
+
+
+@pytest.mark.slow
+def test_a_reload_loses_nothing(busy: Any) -> None:
+    with busy() as (server, traffic):
+        for number in (2, 3):
+            traffic.wait_requests(traffic.progress.requests + 300)
+            deploy(server._cwd, f"v{number}")
+            mark = server.mark()
+            server.signal(signal.SIGHUP)
+            server.wait_line("reloaded in", WAIT_S, after=mark)
+        traffic.wait_requests(traffic.progress.requests + 300)
+    assert traffic.report.failed == 0, traffic.report.explain()
+    assert set(traffic.report.versions) == {"v1", "v2", "v3"}
+
+
+@pytest.mark.slow
+def test_recycling_and_scaling_lose_nothing(busy: Any) -> None:
+    with busy("--max-requests", "200") as (server, traffic):
+        traffic.wait_requests(800)
+        server.signal(signal.SIGTTIN)
+        traffic.wait_requests(1200)
+        server.signal(signal.SIGTTOU)
+        traffic.wait_requests(1600)
+    assert traffic.report.failed == 0, traffic.report.explain()
+    assert len(traffic.report.pids) > 5
+
+
+@pytest.mark.slow
+def test_an_upgrade_loses_nothing(busy: Any) -> None:
+    with busy() as (server, traffic):
+        traffic.wait_requests(300)
+        server.signal(signal.SIGUSR2)
+        pid = int(server.wait_line(r"upgraded: whoever connects from now on is served by pid (\d+)", WAIT_S)[1])
+        assert server.process.wait(WAIT_S) == 0
+        traffic.wait_requests(traffic.progress.requests + 300)
+        report = traffic.stop()
+        server.wait_line(rf"\[{pid}\] .*listening on https://", after=0)
+        os.kill(pid, signal.SIGTERM)
+        server.wait_line(rf"\[{pid}\] .*stopped after", WAIT_S)
+    assert report.failed == 0, report.explain()
+
+
+@pytest.mark.slow
+def test_a_stop_answers_whoever_was_let_in(busy: Any) -> None:
+    with busy() as (server, traffic):
+        traffic.wait_requests(300)
+        told = time.monotonic()
+        server.stop()
+    lost = [note for note in traffic.report.failures if note.what != "refused" or note.ended < told]
+    # A connection that had its handshake begun when the last worker left had sent no request.
+    assert [note for note in lost if note.what != "handshake"] == [], traffic.report.explain()

@@ -177,8 +177,15 @@ def test_a_new_server_that_cannot_start_leaves_the_old_one_serving(project: Any,
         stop(pid)
 
 
+def is_nursery(child: psutil.Process) -> bool:
+    try:
+        return "nursery" in " ".join(child.cmdline()[:1])
+    except psutil.NoSuchProcess:  # a zombie too has no command line any more
+        return False
+
+
 def wait_no_successor(server: LiveServer) -> None:
-    successors = [child for child in psutil.Process(server.pid).children() if "nursery" not in " ".join(child.cmdline()[:1])]
+    successors = [child for child in psutil.Process(server.pid).children() if not is_nursery(child)]
     _, left = psutil.wait_procs(successors, timeout=WAIT_S)
     assert not left
 

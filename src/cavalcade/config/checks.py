@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from cavalcade.config import certificates
+from cavalcade.config import certificates, trusted
 from cavalcade.config.addresses import parse
 from cavalcade.config.options import Settings
 
@@ -36,8 +36,10 @@ def together(settings: Settings, origins: Mapping[str, str], cwd: Path) -> list[
         complain("pid", f'"{settings.pid}" cannot be written: no permission in {parent}')
     if settings.loop == "uvloop" and not installed("uvloop"):
         complain("loop", "uvloop is not installed here: pip install uvloop, or choose asyncio")
-    if settings.root_path and not settings.root_path.startswith("/"):
-        complain("root_path", f'"{settings.root_path}" must start with "/": write "/{settings.root_path.strip("/")}"')
+    for name, prefix in (("root_path", settings.root_path), ("mount_path", settings.mount_path)):
+        if prefix and not prefix.startswith("/"):
+            complain(name, f'"{prefix}" must start with "/": write "/{prefix.strip("/")}"')
+    trusted.check(settings, complain)
     if settings.limit_request_line > settings.limit_request_head:
         complain("limit_request_line", "is more than limit_request_head, which counts the whole head")
     certificates.check(settings, complain)

@@ -66,7 +66,23 @@ class Settings:
     factory: bool = option(False, "The attribute is a function that makes the app.", "app")
     interface: Literal["auto", "asgi", "wsgi"] = option("auto", "What the app is called as; auto tells by its signature.", "app")
     lifespan: Literal["auto", "on", "off"] = option("auto", "Run the app's lifespan events.", "app")
-    root_path: str = option("", "Path prefix that a proxy in front strips; becomes root_path.", "app", metavar="PATH")
+    root_path: str = option("", "Path prefix that a proxy in front strips; the app is told of it.", "app", metavar="PATH")
+    mount_path: str = option("", "Path prefix that a proxy in front keeps; all outside of it is answered 404.", "app", metavar="PATH")
+
+    # -- proxies
+    trusted_proxies: tuple[str, ...] = option(
+        ("loopback", "unix"),
+        "Peers that are believed when they say who the client is: addresses, networks, loopback, private, unix, * or none.",
+        "proxies",
+        aliases=("forwarded_allow_ips",),
+        env=("FORWARDED_ALLOW_IPS",),
+    )
+    forwarded_headers: tuple[str, ...] = option(
+        ("x-forwarded-for", "x-forwarded-proto"),
+        "What they say it with: x-forwarded-for, -proto, -host, -port, -prefix, forwarded. Only what they set themselves.",
+        "proxies",
+        metavar="NAME",
+    )
 
     # -- where to listen
     bind: tuple[str, ...] = option(

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cavalcade.config import addresses, certificates, checks, cpus
+from cavalcade.config import addresses, certificates, checks, cpus, trusted
 from cavalcade.config.options import Settings
+from cavalcade.config.trusted import Trusted
 from cavalcade.config.values import OPTIONS, Option, advise, find, quote, read
 from cavalcade.errors import ConfigError
 
@@ -103,12 +104,16 @@ def _normal(option: Option, value: Any) -> Any:
     """The canonical form of values that have several."""
     if option.name == "bind":
         return tuple(str(addresses.parse(item)) for item in value)
+    if option.name in ("trusted_proxies", "forwarded_headers"):  # of the command line each may be several, with commas
+        read_one = trusted.entry if option.name == "trusted_proxies" else trusted.header
+        words = [word for item in value for word in item.replace(",", " ").split()]
+        return tuple(dict.fromkeys(read_one(word) for word in words))
     if option.name == "ssl_sni":
         return tuple(certificates.certificate_for(item) for item in value)
     if option.name == "host":
         return addresses.host_name(value)
-    if option.name == "root_path":
-        return value.rstrip("/")
+    if option.name in ("root_path", "mount_path"):
+        return trusted.path_prefix(value)
     return value
 
 
@@ -145,6 +150,8 @@ def resolve(
         values[name], origins[name] = given.value, given.origin
     _settle_addresses(reading, values, origins)
     _settle_workers(reading, values, origins, root)
+    if trusted.ANY in values["trusted_proxies"]:
+        _note_trust_in_all(reading, values, origins)
     if values["http2"] and origins["http2"] != "default" and not checks.installed("h2"):
         reading.notes.append(f"{origins['http2']}: HTTP/2 is not spoken, h2 is not installed here: pip install 'cavalcade[http2]'")
     settings = Settings(**values)
@@ -282,6 +289,17 @@ def _settle_addresses(reading: _Reading, values: dict[str, Any], origins: dict[s
 
 def _names(givens: list[Given]) -> str:
     return " and ".join(given.origin for given in givens)
+
+
+def _note_trust_in_all(reading: _Reading, values: dict[str, Any], origins: dict[str, str]) -> None:
+    """Where others than this machine's programs can connect, it should have been meant."""
+    binds = [addresses.parse(bind) for bind in values["bind"]]
+    public = [bind.plain for bind in binds if bind.kind == "tcp" and bind.host not in Trusted(("loopback",)) and bind.host != "localhost"]
+    if public:
+        reading.notes.append(
+            f"{origins['trusted_proxies']}: trusted_proxies * on {', '.join(public)}: whoever can connect there can pose as any client; "
+            "safe only where none but your proxy can"
+        )
 
 
 def _settle_workers(reading: _Reading, values: dict[str, Any], origins: dict[str, str], root: Path) -> None:

@@ -103,6 +103,8 @@ def _proxy(plan: Plan, choices: Choices, notes: list[str]) -> dict[str, str | li
     settings = plan.resolved.settings
     binds = plan.binds if not choices.upstream else ()  # elsewhere each has its own
     words = plan.arguments(binds)
+    if binds == () and _believes_nobody_else(plan) and any(not _is_here(each) for each in _upstreams(plan, choices, proxy_protocol=True)):
+        words += ["--trusted-proxies", "ADDRESS_OF_THIS_PROXY"]  # or its X-Forwarded-For is not believed
     return {
         "app": settings.app,
         "made_by": choices.made_by,
@@ -113,6 +115,15 @@ def _proxy(plan: Plan, choices: Choices, notes: list[str]) -> dict[str, str | li
         "upstream_idle": seconds(plan.upstream_idle),
         "head_timeout": seconds(settings.head_timeout),
     }
+
+
+def _believes_nobody_else(plan: Plan) -> bool:
+    """Nobody has said whose forwarded headers the server believes: those of this machine only."""
+    return plan.resolved.origins["trusted_proxies"] == "default"
+
+
+def _is_here(address: Bind) -> bool:
+    return bool(address.path) or address.host == "localhost" or (_is_ip(address.host) and _ip(address.host).is_loopback)
 
 
 def _size(plan: Plan) -> int:
@@ -182,10 +193,15 @@ def envoy(plan: Plan, choices: Choices, notes: list[str]) -> list[File]:
 
 def _is_ip(host: str) -> bool:
     try:
-        ipaddress.ip_address(host.partition("%")[0])
+        _ip(host)
     except ValueError:
         return False
     return True
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Raises `ValueError` for a name."""
+    return ipaddress.ip_address(host.partition("%")[0])
 
 
 def _envoy_address(address: Bind) -> str:
@@ -273,7 +289,7 @@ def _container(plan: Plan, choices: Choices, notes: list[str]) -> tuple[Bind, li
     if len(plan.binds) > 1 or bind.kind != "tcp":
         fix = "Say --bind 0.0.0.0:8000"
         raise UsageError(f"A container is reached on one port, not on {', '.join(map(str, plan.binds))}.", fix=fix)
-    if not _is_ip(bind.host) or ipaddress.ip_address(bind.host.partition("%")[0]).is_loopback:
+    if not _is_ip(bind.host) or _ip(bind.host).is_loopback:
         if plan.resolved.origins["bind"] != "default":
             notes.append(f"{bind.plain} cannot be reached from outside of a container: 0.0.0.0:{bind.port} is written")
         bind = dataclasses.replace(bind, host="0.0.0.0")
@@ -282,6 +298,8 @@ def _container(plan: Plan, choices: Choices, notes: list[str]) -> tuple[Bind, li
         raise UsageError(f"app_dir {settings.app_dir} is a place on this machine.", fix="Give it relative to the project")
     if settings.control == "off":
         raise UsageError("Health is asked over the control socket, which is off.", fix="Leave --control off out")
+    if _believes_nobody_else(plan):
+        notes.append("a proxy's X-Forwarded-For is believed of the same machine only; for another say --trusted-proxies NETWORK")
     if settings.ssl_certfile:
         notes.append(f"{settings.ssl_certfile} (ssl_certfile) must be in the image or in a volume")
     control = [] if settings.control == "auto" else ["--control", settings.control]

@@ -60,9 +60,10 @@ def warn(certificate: Certificate, now: float | None = None) -> str:
     return ""
 
 
-def split_pem(text: str) -> list[str]:
-    """Every certificate of a PEM file, in their order, as PEM of its own."""
-    return [f"{_BEGIN}{part.partition(_END)[0]}{_END}\n" for part in text.split(_BEGIN)[1:]]
+def first(text: str) -> str:
+    """The first certificate of a PEM file, which is the server's own, as PEM; "" where there is none of the usual form."""
+    _, begin, rest = text.partition(_BEGIN)
+    return f"{_BEGIN}{rest.partition(_END)[0]}{_END}\n" if begin else ""
 
 
 def read(pem: str) -> Certificate | None:

@@ -57,6 +57,8 @@ class Connection(Link):
         self.template = (
             asgi_scope.template(context.serving, scheme, client, server, tls) if wsgi is None else wsgi.template(scheme, client, server)
         )
+        self.own_template = self.template  # that of requests which no proxy makes for somebody else
+        self.asker = ""  # the client for the access log, where it is not the peer
         self.moved_in = False  # it came from a sibling
         self.exchange: Call | None = None
         self.lingering = False
@@ -133,6 +135,10 @@ class Connection(Link):
         self.sent_bytes = 0
         if context.access is not None:
             self.started = perf_counter()
+        if head.forwarded:
+            self.template, self.asker = context.forwarding.view(self, self.own_template, head)
+        elif self.asker:
+            self.template, self.asker = self.own_template, ""
         if context.closes:
             self.engine.keep_alive = False
         if context.limit and len(context.serving.running) >= context.limit:
@@ -425,7 +431,7 @@ class Connection(Link):
         access = context.access
         if access is not None:
             target = self.target.decode("ascii", "backslashreplace")
-            access.add(self.peer(), self.method, target, self.version, status, self.sent_bytes, perf_counter() - self.started)
+            access.add(self.asker or self.peer(), self.method, target, self.version, status, self.sent_bytes, perf_counter() - self.started)
             if not context.flush_due:
                 context.note_access()
 

@@ -11,6 +11,8 @@ from cavalcade.apps.wsgi.service import Service
 from cavalcade.board import layout
 from cavalcade.board.row import Row
 from cavalcade.config.options import Settings
+from cavalcade.config.trusted import Trusted
+from cavalcade.net.forwarded import Forwarding
 from cavalcade.net.handover import HandOver
 from cavalcade.observe.access import AccessLog
 from cavalcade.observe.peers import PeerLog
@@ -44,6 +46,7 @@ class ConnectionContext:
         self.row = row
         self.on_first = _nothing  # called when the first connection comes
         self.load = 0  # connections accepted and not closed yet, those without a transport included
+        self.forwarding = Forwarding(Trusted(settings.trusted_proxies), settings.forwarded_headers)
         self.now = time.monotonic()
         self.draining = False
         self.closes = False  # every response says `Connection: close`: the server stops, or there is nobody to hand over to

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import logging
 import socket
 import time
@@ -21,7 +22,9 @@ from functools import partial
 
 from cavalcade import limits
 from cavalcade.board.siblings import Siblings
-from cavalcade.net import handover
+from cavalcade.config.addresses import join
+from cavalcade.errors import PeerError
+from cavalcade.net import handover, proxied
 from cavalcade.net.connection import Connection
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.handshake import Handshake
@@ -29,6 +32,7 @@ from cavalcade.net.link import IDLE, Link
 from cavalcade.net.listener import Listener
 from cavalcade.net.tls import Tls
 from cavalcade.types import Address
+from cavalcade.wire.proxy_header import plain
 
 log = logging.getLogger("cavalcade")
 
@@ -63,6 +67,7 @@ class Gate:
         self._exhausted_at = 0.0  # when accept() last failed for want of descriptors; 0 while there are enough
         self._shed = 0  # idle connections closed since they ran out
         self._starting: set[asyncio.Task[None]] = set()
+        self._headers_due: set[asyncio.Task[None]] = set()  # those that wait for a PROXY header
 
     def open(self) -> None:
         """Begin to accept."""
@@ -77,6 +82,8 @@ class Gate:
         """
         self._open = False
         self._unwatch()
+        # A load balancer that connects without a header for long only looks whether we are there.
+        self._loop.call_later(limits.LAST_CALL_S, self._give_up_headers)
         if last:
             for listener in self._listeners:
                 while self._accept(listener):
@@ -85,6 +92,10 @@ class Gate:
                     listener.sock.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass  # a sibling was faster
+
+    def _give_up_headers(self) -> None:
+        for task in self._headers_due:
+            task.cancel()
 
     async def wait_connected(self) -> None:
         """Done when every connection that was accepted has its transport."""
@@ -154,14 +165,20 @@ class Gate:
                 client = self._name_peer(connected)
         else:
             name = connected.getsockname()
-            server = (name[0], name[1])
-            client = (address[0], address[1])
+            server = (_plain(name[0]), name[1])
+            client = (_plain(address[0]), address[1])
+        if listener.proxy_protocol:
+            self._adopt_proxied(connected, client, server, listener.address)
+        else:
+            self._adopt(connected, self._new_link(client, server))
+        return True
+
+    def _new_link(self, client: Address | None, server: Address | None) -> Link:
+        """What speaks to a client that has just connected."""
         now = time.monotonic()
         if self._tls is None:
-            self._adopt(connected, Connection(self._context, "http", client, server, now))
-        else:
-            self._adopt(connected, Handshake(self._context, self._tls, client, server, now))
-        return True
+            return Connection(self._context, "http", client, server, now)
+        return Handshake(self._context, self._tls, client, server, now)
 
     def _take_over(self, queue: socket.socket) -> bool:
         """Take one connection from a sibling that leaves; False when there is none."""
@@ -182,6 +199,40 @@ class Gate:
         task = self._loop.create_task(self._connect(connection, sock))
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
+
+    # -- behind a load balancer that speaks the PROXY protocol ---------------------------------------------------------------
+
+    def _adopt_proxied(self, sock: socket.socket, peer: Address | None, server: Address, address: str) -> None:
+        context = self._context
+        if (None if peer is None else peer[0]) not in context.forwarding.trusted:
+            whom = "unix" if peer is None else peer[0]
+            why = f"{address} believes the PROXY protocol of trusted proxies only; if that is yours: --trusted-proxies {whom}"
+            context.peer_log.closed(context.now, _written(peer), why)
+            sock.close()
+            return
+        context.opened()
+        task = self._loop.create_task(self._connect_proxied(sock, peer, server, address))
+        self._headers_due.add(task)
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+
+    async def _connect_proxied(self, sock: socket.socket, peer: Address | None, server: Address, address: str) -> None:
+        context = self._context
+        task = asyncio.current_task()
+        try:
+            header = await proxied.read_header(self._loop, sock, context.head_s)
+        except PeerError as error:
+            context.peer_log.closed(context.now, _written(peer), f"{error.cause} ({address} has proxy_protocol=on)")
+        except (OSError, asyncio.CancelledError):
+            pass  # it looked whether we are there, and left; or we leave
+        else:
+            link = self._new_link(header.client, header.server) if header.told else self._new_link(peer, server)
+            self._headers_due.discard(task)
+            await self._connect(link, sock)
+            return
+        self._headers_due.discard(task)
+        sock.close()
+        context.closed()
 
     async def _connect(self, connection: Link, sock: socket.socket) -> None:
         try:
@@ -223,3 +274,12 @@ class Gate:
         self._exhausted_at = 0.0
         log.info("accepting again: there are descriptors enough; %d idle connections were closed meanwhile", self._shed)
         self._shed = 0
+
+
+def _plain(host: str) -> str:
+    """An IPv4 address as such, also where an inherited socket takes both families."""
+    return plain(ipaddress.ip_address(host)) if host.startswith("::ffff:") else host
+
+
+def _written(peer: Address | None) -> str:
+    return "a unix socket" if peer is None else join(peer[0], peer[1] or 0)

@@ -36,6 +36,7 @@ class H2Stream(StreamState):
     """Deadlines are its own: one stream that stands still is ended without the others."""
 
     __slots__ = (
+        "asker",
         "continue_due",
         "deadline",
         "discarded",
@@ -65,6 +66,7 @@ class H2Stream(StreamState):
         self.deadline = 0.0  # of its body: 0 while nothing of it is waited for
         self.discarded = 0
         self.continue_due = False
+        self.asker = ""  # the client for the access log, where it is not the peer
         self.write_paused = False
         self.write_deadline = 0.0
         self.writers: list[asyncio.Future[None]] = []
@@ -81,10 +83,13 @@ class H2Stream(StreamState):
         if context.limit and len(serving.running) >= context.limit:
             self.turn_away()
             return
+        template = link.template
+        if head.forwarded:
+            template, self.asker = context.forwarding.view(link, template, head)
         exchange: Call
         if head.protocol:
             try:
-                exchange = open_call(serving, self, link.template, head, keyed=False)
+                exchange = open_call(serving, self, template, head, keyed=False)
             except PeerError as error:
                 self.on_refused(error)
                 return
@@ -94,9 +99,9 @@ class H2Stream(StreamState):
                 self.continue_due = head.expects_continue
                 self.deadline = context.now + context.body_s
             if context.wsgi is None:
-                exchange = Exchange(serving, self, asgi_scope.build(serving, link.template, head), head.length != 0)
+                exchange = Exchange(serving, self, asgi_scope.build(serving, template, head), head.length != 0)
             else:
-                exchange = context.wsgi.new_call(self, head, link.template)
+                exchange = context.wsgi.new_call(self, head, template)
         self.exchange = exchange
         if self.continue_due:
             # Not at once: the body may be right behind the head, and then nobody waits to be told to go on.
@@ -393,7 +398,7 @@ class H2Stream(StreamState):
         access = context.access
         if access is not None:
             target = self.target.decode("ascii", "backslashreplace")
-            access.add(link.peer(), self.method, target, "2", status, self.sent_bytes, perf_counter() - self.started)
+            access.add(self.asker or link.peer(), self.method, target, "2", status, self.sent_bytes, perf_counter() - self.started)
             if not context.flush_due:
                 context.note_access()
 

@@ -155,7 +155,7 @@ class Tls:
     def _identity(self, files: Files) -> Identity:
         identity = Identity(ssl.PROTOCOL_TLS_SERVER)
         self._context(files, identity)
-        identity.pem = certificate.split_pem(_read(files.option, files.certfile).decode("latin-1"))[0]
+        identity.pem = certificate.first(_read(files.option, files.certfile).decode("latin-1"))
         identity.certificate = certificate.read(identity.pem)
         identity.certfile = files.certfile
         return identity
@@ -217,7 +217,7 @@ class Tls:
             chain = [ssl.DER_cert_to_PEM_cert(der) for der in ders]
             name = rfc4514((connection.getpeercert() or {}).get("subject", ()))
         return {
-            "server_cert": context.pem if isinstance(context, Identity) else None,
+            "server_cert": (context.pem or None) if isinstance(context, Identity) else None,
             "client_cert_chain": tuple(chain),
             "client_cert_name": name,
             "client_cert_error": None,  # a certificate that does not hold ends the handshake

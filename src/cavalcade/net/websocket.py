@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from cavalcade import limits
@@ -50,19 +49,8 @@ class WebSocketLink(Link):
     # -- what goes out ---------------------------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        transport = self.transport
-        if transport.is_closing():
-            return
-        if self.secure or transport.get_write_buffer_size():
-            transport.write(data)
-            return
-        # Around the transport, as for a small response (Connection.write_now).
-        try:
-            sent = os.write(self.fd, data)
-        except OSError:  # full, or broken: the transport knows what to do
-            sent = 0
-        if sent != len(data):
-            transport.write(data[sent:] if sent else data)
+        if not self.transport.is_closing():
+            self.write_now(data)
 
     def complain(self, why: str) -> None:
         self.context.peer_log.closed(self.context.now, f"{self.peer()} (WebSocket)", why)
@@ -80,7 +68,7 @@ class WebSocketLink(Link):
             return
         # A plain close would make the kernel answer what still comes with a reset, which can destroy our Close before it is read.
         self.lingering = True
-        if transport.can_write_eof():  # TLS has no such thing: there our Close is all that is said
+        if transport.can_write_eof():
             transport.write_eof()
         self.resume_reading()
         if not self.deadline:

@@ -97,7 +97,7 @@ class Control:
         log.warning("no control socket, so `cavalcade status`, `reload` and `scale` cannot reach this server: %s", "; ".join(reasons))
 
     async def _listen(self, path: Path) -> None:
-        settings = Settings(bind=(f"unix:{path}?mode=600",), access_log=False, lifespan="off", keep_alive=5.0)
+        settings = Settings(bind=(f"unix:{path}?mode=600",), access_log=False, lifespan="off", keep_alive=5.0, trusted_proxies=("none",))
         server = Server(self._app, settings=settings)
         server.adopt(Place(name_peer=name_user))
         await server.start()

@@ -124,3 +124,8 @@ class Moves:
 def count_workers(count: int) -> str:
     """ "1 worker", "3 workers"."""
     return "1 worker" if count == 1 else f"{count} workers"
+
+
+def serving_workers(count: int) -> str:
+    """ "1 worker serves", "3 workers serve"."""
+    return f"{count_workers(count)} {'serves' if count == 1 else 'serve'}"

@@ -26,7 +26,7 @@ from cavalcade.supervisor import commands as do
 from cavalcade.supervisor import events as on
 from cavalcade.supervisor.commands import Level
 from cavalcade.supervisor.endings import Endings
-from cavalcade.supervisor.moves import Failure, count_workers
+from cavalcade.supervisor.moves import Failure, serving_workers
 from cavalcade.supervisor.spans import span
 from cavalcade.supervisor.state import Life, Nursery, NurseryLife, Seat, Stage, State, Worker, backoff_s
 from cavalcade.supervisor.wishes import ASKED
@@ -454,7 +454,7 @@ class _Turn(Endings):
             self.warn(f"degraded: {serving} of {state.target} workers serve")
         elif state.degraded and serving == state.target:
             state.degraded = False
-            self.log(f"no longer degraded: {count_workers(state.target)} serve")
+            self.log(f"no longer degraded: {serving_workers(state.target)}")
 
     # -- stopping --------------------------------------------------------------------------------------------------------
 

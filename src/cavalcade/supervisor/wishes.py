@@ -16,7 +16,7 @@ from __future__ import annotations
 from cavalcade.supervisor import commands as do
 from cavalcade.supervisor import events as on
 from cavalcade.supervisor.commands import Verdict
-from cavalcade.supervisor.moves import Failure, Moves, count_workers
+from cavalcade.supervisor.moves import Failure, Moves, count_workers, serving_workers
 from cavalcade.supervisor.state import Life, RecycleWish, Reloaded, ReloadWish, ScaleWish, Seat, Stage, Worker
 
 WHO = "control socket"
@@ -205,7 +205,7 @@ class Wishes(Moves):
             return
         for wish in list(state.wishes):
             if isinstance(wish, ScaleWish):
-                self.answer(wish, Verdict.DONE, f"{count_workers(state.target)} serve")
+                self.answer(wish, Verdict.DONE, serving_workers(state.target))
             elif isinstance(wish, RecycleWish):
                 old = [state.workers[worker_id] for worker_id in wish.worker_ids if worker_id in state.workers]
                 if not any(worker.accepts for worker in old):

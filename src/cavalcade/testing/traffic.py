@@ -13,8 +13,8 @@ The kinds:
 - `late`: connects, waits 200 ms, then sends
 
 The client is written on bare sockets, so that nothing below it tries again in silence. Every request has a token that must come
-back. What can go wrong has a name each: `refused`, `reset`, `closed` (no byte of an answer), `short` (a part of one), `status`,
-`wrong` (an answer to something else), `timeout`. As every connection pool does, a client looks whether its idle connection
+back. What can go wrong has a name each: `refused`, `handshake` (of TLS), `reset`, `closed` (no byte of an answer), `short` (a part of
+one), `status`, `wrong` (an answer to something else), `timeout`. As every connection pool does, a client looks whether its idle connection
 has been closed before it uses it again; one that is closed after that look has lost a request, and it is counted.
 """
 
@@ -26,8 +26,7 @@ import hashlib
 import itertools
 import os
 import random
-import select
-import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -37,6 +36,8 @@ from pathlib import Path
 from typing import IO, Self
 
 import msgspec
+
+from cavalcade.testing.traffic_wire import Answer, Lost, TlsWire, Wire
 
 try:
     import uvloop
@@ -126,6 +127,7 @@ class _Orders(msgspec.Struct):
     host: str
     port: int
     mix: Mix
+    trust: str
 
 
 def deploy(folder: Path, version: str = "v1", fault: str = "", name: str = "main") -> None:
@@ -138,10 +140,13 @@ def deploy(folder: Path, version: str = "v1", fault: str = "", name: str = "main
 
 
 class Traffic:
-    """Clients that run until `stop()`, which returns the report. A context manager."""
+    """Clients that run until `stop()`, which returns the report. A context manager.
 
-    def __init__(self, address: tuple[str, int], mix: Mix | None = None) -> None:
-        self._orders = _Orders(*address, mix or Mix())
+    With `trust`, a file of certificates in PEM, they speak HTTPS, and accept what is signed by those.
+    """
+
+    def __init__(self, address: tuple[str, int], mix: Mix | None = None, *, trust: str | Path = "") -> None:
+        self._orders = _Orders(*address, mix or Mix(), str(trust))
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._more = threading.Condition()
@@ -219,91 +224,12 @@ class Traffic:
 # == in the process of the clients =======================================================================================
 
 
-class Lost(Exception):
-    """A request that got no good answer."""
-
-    def __init__(self, what: str, detail: str = "") -> None:
-        super().__init__(what, detail)
-        self.what = what
-        self.detail = detail
-
-
-class Answer(msgspec.Struct):
-    body: str
-    keep_alive: bool
-
-
-class Wire:
-    """One connection of a client, on a bare socket."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, address: tuple[str, int]) -> None:
-        self._loop = loop
-        self._address = address
-        self._sock: socket.socket | None = None
-
-    async def connect(self) -> None:
-        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
-        self._sock = sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            await self._loop.sock_connect(sock, self._address)
-        except ConnectionRefusedError as error:
-            raise Lost("refused") from error
-        except OSError as error:
-            raise Lost("reset", f"in connect: {error}") from error
-
-    @property
-    def usable(self) -> bool:
-        """Whether it is connected, and not closed from over there as far as one can see."""
-        return self._sock is not None and not select.select([self._sock], [], [], 0)[0]
-
-    async def ask(self, request: bytes) -> Answer:
-        sock = self._sock
-        assert sock is not None
-        data = b""
-        try:
-            await self._loop.sock_sendall(sock, request)
-            while (end := data.find(b"\r\n\r\n")) < 0:
-                data += await self._receive(sock, data)
-            status, headers = _parse(data[:end])
-            size = int(headers.get("content-length", "0"))
-            while len(data) < end + 4 + size:
-                data += await self._receive(sock, data)
-        except OSError as error:
-            raise Lost("reset", f"{error.strerror}, {len(data)} bytes of an answer were here") from error
-        if status != 200:
-            raise Lost("status", f"{status}: {data[end + 4 :][:100]!r}")
-        if len(data) > end + 4 + size:
-            raise Lost("wrong", f"{len(data) - end - 4 - size} bytes too many")
-        return Answer(data[end + 4 :].decode("latin-1"), headers.get("connection", "").lower() != "close")
-
-    async def _receive(self, sock: socket.socket, so_far: bytes) -> bytes:
-        data = await self._loop.sock_recv(sock, 65536)
-        if not data:
-            raise Lost("short" if so_far else "closed", f"after {len(so_far)} bytes" if so_far else "")
-        return data
-
-    def close(self) -> None:
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
-
-
-def _parse(head: bytes) -> tuple[int, dict[str, str]]:
-    first, *fields = head.decode("latin-1").split("\r\n")
-    headers = {}
-    for field in fields:
-        name, _, value = field.partition(":")
-        headers[name.lower()] = value.strip()
-    return int(first.split(" ", 2)[1]), headers
-
-
 class Clients:
     """All clients of one process."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, address: tuple[str, int]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, address: tuple[str, int], trust: ssl.SSLContext | None) -> None:
         self._loop = loop
+        self._trust = trust
         self._address = address
         self._host = f"{address[0]}:{address[1]}"
         self._over = asyncio.Event()
@@ -328,10 +254,13 @@ class Clients:
             on_progress(Progress(self.report.requests, self.report.failed))
         self.report.pids = sorted(self._pids)
 
+    def _wire(self) -> Wire:
+        return Wire(self._loop, self._address) if self._trust is None else TlsWire(self._loop, self._address, self._trust)
+
     # -- the kinds -------------------------------------------------------------------------------------------------------
 
     async def _kept(self, kind: str, pause_s: float) -> None:
-        wire = Wire(self._loop, self._address)
+        wire = self._wire()
         try:
             while not self._over.is_set():
                 token = self._token(kind)
@@ -351,7 +280,7 @@ class Clients:
     async def _closing(self, kind: str, wait_s: float) -> None:
         while not self._over.is_set():
             token = self._token(kind)
-            wire = Wire(self._loop, self._address)
+            wire = self._wire()
             if wait_s:
                 # The wait is the client's own: what counts is whether there is an answer, and how soon after it has asked.
                 try:
@@ -370,7 +299,7 @@ class Clients:
 
     async def _uploads(self) -> None:
         filling = os.urandom(UPLOAD_BYTES)
-        wire = Wire(self._loop, self._address)
+        wire = self._wire()
         try:
             while not self._over.is_set():
                 token = self._token("upload")
@@ -455,7 +384,8 @@ def _say(kind: str, what: Progress | Report) -> None:
 
 
 async def _main(orders: _Orders) -> None:
-    clients = Clients(asyncio.get_running_loop(), (orders.host, orders.port))
+    trust = ssl.create_default_context(cafile=orders.trust) if orders.trust else None
+    clients = Clients(asyncio.get_running_loop(), (orders.host, orders.port), trust)
     await clients.run(orders.mix, lambda progress: _say("progress", progress))
     _say("report", clients.report)
 

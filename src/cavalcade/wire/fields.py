@@ -23,7 +23,7 @@ _REG_NAME = rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*"
 HOST = re.compile(rb"(?:" + _IP_LITERAL + rb"|" + _REG_NAME + rb")(?::[0-9]{0,5})?")
 
 # Kinds of fields that the engine itself must know.
-PLAIN, HOST_FIELD, CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT, CONNECTION, DATE, SERVER = range(8)
+PLAIN, HOST_FIELD, CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT, CONNECTION, DATE, SERVER, FORWARDING = range(9)
 
 _KINDS = {
     b"host": HOST_FIELD,
@@ -35,18 +35,23 @@ _KINDS = {
     b"server": SERVER,
 }
 
+# What proxies say of the client and of its connection to them.
+FORWARDING_NAMES = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-prefix", b"forwarded")
+_REQUEST_KINDS = _KINDS | dict.fromkeys(FORWARDING_NAMES, FORWARDING)
+
 _COMMON = (
     b"Accept Accept-Encoding Accept-Language Authorization Cache-Control Connection Content-Length Content-Type Cookie DNT Date "
     b"ETag Expect Forwarded Host If-Match If-Modified-Since If-None-Match If-Range Keep-Alive Origin Pragma Priority Range "
     b"Referer Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User Server TE Traceparent Transfer-Encoding Upgrade "
-    b"Upgrade-Insecure-Requests User-Agent Via X-Forwarded-For X-Forwarded-Host X-Forwarded-Proto X-Real-IP X-Request-ID X-Requested-With"
+    b"Upgrade-Insecure-Requests User-Agent Via X-Forwarded-For X-Forwarded-Host X-Forwarded-Port X-Forwarded-Prefix X-Forwarded-Proto "
+    b"X-Real-IP X-Request-ID X-Requested-With"
 ).split()
 
 # As it stands on the wire -> (in lower case, kind).
 REQUEST_NAMES: dict[bytes, tuple[bytes, int]] = {}
 for _name in _COMMON:
     _lower = _name.lower()
-    REQUEST_NAMES[_lower] = REQUEST_NAMES[_name] = (_lower, _KINDS.get(_lower, PLAIN))
+    REQUEST_NAMES[_lower] = REQUEST_NAMES[_name] = (_lower, _REQUEST_KINDS.get(_lower, PLAIN))
 
 # As an app gives it -> (what goes before the value, the end of the line before included; kind).
 RESPONSE_NAMES: dict[bytes, tuple[bytes, int]] = {}
@@ -65,7 +70,7 @@ LENGTHS: dict[bytes, int] = {}
 def learn_request_name(name: bytes) -> tuple[bytes, int]:
     """The entry of a name that is not in the table yet; the parser has checked that it is a token."""
     lower = name.lower()
-    entry = (lower, _KINDS.get(lower, PLAIN))
+    entry = (lower, _REQUEST_KINDS.get(lower, PLAIN))
     if len(REQUEST_NAMES) < TABLE_MAX and len(name) <= 64:
         REQUEST_NAMES[name] = entry
     return entry

@@ -158,6 +158,7 @@ class H1(Responses):
             self.length = -2
             self.hosts = 0
             self.expects_continue = False
+            self.head.forwarded = False
             self.head_complete = False
             self.complete = False
             end = data.find(END_OF_HEAD)
@@ -432,7 +433,9 @@ class H1(Responses):
                 self.on_special(kind, value)
 
     def on_special(self, kind: int, value: bytes) -> None:
-        if kind == fields.HOST_FIELD:
+        if kind == fields.FORWARDING:
+            self.head.forwarded = True
+        elif kind == fields.HOST_FIELD:
             fields.check_host(value)
             self.hosts += 1
         elif kind == fields.CONTENT_LENGTH:

@@ -26,6 +26,7 @@ _PATH = re.compile(rb"[\x21-\x7e]+")
 
 # Kinds of fields, beside those that every engine knows.
 PLAIN, HOST, CONTENT_LENGTH, EXPECT = fields.PLAIN, fields.HOST_FIELD, fields.CONTENT_LENGTH, fields.EXPECT
+FORWARDING = fields.FORWARDING
 COOKIE, TE, FORBIDDEN = 100, 101, 102
 
 _KINDS = {
@@ -34,6 +35,7 @@ _KINDS = {
     b"expect": EXPECT,
     b"cookie": COOKIE,
     b"te": TE,
+    **dict.fromkeys(fields.FORWARDING_NAMES, FORWARDING),
     # RFC 9113 section 8.2.2: what is only about one HTTP/1.1 connection
     **dict.fromkeys([b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"], FORBIDDEN),
 }
@@ -49,7 +51,7 @@ _NAMES: dict[bytes, bytes] = {name: name for name, _ in fields.REQUEST_NAMES.val
 class Request:
     """A request head, read. The same fields make the same one, so it may serve many requests: what an app could change is copied."""
 
-    __slots__ = ("expects_continue", "headers", "length", "method", "protocol", "split", "target")
+    __slots__ = ("expects_continue", "forwarded", "headers", "length", "method", "protocol", "split", "target")
 
     def __init__(self) -> None:
         self.method = ""
@@ -58,6 +60,7 @@ class Request:
         self.headers: Headers = []
         self.length = -1  # Content-Length; -1 for none
         self.expects_continue = False
+        self.forwarded = False
         self.protocol = ""  # of an extended CONNECT (RFC 8441 section 4)
 
     def fill(self, head: Head) -> None:
@@ -67,6 +70,7 @@ class Request:
         head.path, head.raw_path, head.query = self.split
         head.headers = self.headers.copy()
         head.expects_continue = self.expects_continue
+        head.forwarded = self.forwarded
         head.protocol = self.protocol
 
 
@@ -114,6 +118,9 @@ def read_request(these: Iterable[tuple[bytes, bytes]], size: int, rules: Rules) 
             headers.append(own)
         elif kind == EXPECT:
             expectation = own[1].lower()
+            headers.append(own)
+        elif kind == FORWARDING:
+            request.forwarded = True
             headers.append(own)
         else:  # TE: trailers, which is all it may say
             headers.append(own)

@@ -9,6 +9,7 @@ from cavalcade.wire import fields
 
 STOPS = (httptools.HttpParserUpgrade, httptools.HttpParserError)  # everything that `feed_data` raises
 
+PROXY_V2 = b"\0\r\nQUIT\n"  # what is left of its signature without the line ends before it
 TLS_HANDSHAKE = b"\x16"  # the first byte of a TLS record with a ClientHello in it
 
 
@@ -23,6 +24,8 @@ def raise_reason(error: Exception, data: bytes) -> bool:
             raise PeerError(
                 "TLS spoken to a plain HTTP port", fix="use http:// here, or give the server --ssl-certfile and --ssl-keyfile"
             ) from None
+        if data.startswith((b"PROXY ", PROXY_V2)):
+            raise PeerError("a PROXY protocol header at an address that expects none", fix="bind it with ?proxy_protocol=on") from None
         method = data.partition(b" ")[0]
         if len(method) < 32 and fields.TOKEN.fullmatch(method):
             raise NotImplementedByServer("not an HTTP method") from None

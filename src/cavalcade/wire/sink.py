@@ -15,6 +15,7 @@ class Head:
 
     __slots__ = (
         "expects_continue",
+        "forwarded",
         "headers",
         "keep_alive",
         "length",
@@ -39,6 +40,7 @@ class Head:
     length: int
     keep_alive: bool
     expects_continue: bool
+    forwarded: bool  # there are fields in it with which proxies speak of the client
     upgrade: bool  # it asks for another protocol (RFC 9110 section 7.8)
 
 

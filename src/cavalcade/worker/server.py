@@ -18,10 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import cast
+from urllib.parse import quote
 
 from cavalcade.apps import loader
 from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.asgi.lifespan import Lifespan
+from cavalcade.apps.mount import AsgiMount, WsgiMount
 from cavalcade.apps.stream import Serving
 from cavalcade.apps.wsgi.service import Service
 from cavalcade.board import layout
@@ -139,6 +141,8 @@ class Server:
         self.app = loaded.app
         loop = asyncio.get_running_loop()
         app = cast(ASGIApp, loaded.app)
+        if settings.mount_path:
+            app = AsgiMount(app, settings.mount_path)
         self._lifespan = Lifespan(app, settings.lifespan if loaded.interface == "asgi" else "off", whole_traces=settings.traceback)
         await self._lifespan.startup()
         serving = Serving(app, loop, self._lifespan.context)
@@ -146,7 +150,7 @@ class Server:
         serving.extensions = asgi_scope.extensions(serving, debug=settings.log_level == "debug")
         serving.cancel_on_disconnect = settings.cancel_on_disconnect
         serving.root_path = settings.root_path
-        serving.raw_root_path = settings.root_path.encode("utf-8")
+        serving.raw_root_path = quote(settings.root_path).encode("ascii")
         if settings.ws == "auto" and loaded.interface == "asgi":
             serving.websocket_rules = WebSocketRules(
                 message_bytes=settings.ws_max_size,
@@ -170,7 +174,8 @@ class Server:
         if loaded.interface == "wsgi":
             # Under a supervisor two workers overlap in every reload, whatever their number is.
             multiprocess = place.siblings is not None
-            self._wsgi = Service(loaded.app, serving, settings.threads, multiprocess=multiprocess, body_limit=settings.limit_request_body)
+            mounted = WsgiMount(loaded.app, settings.mount_path) if settings.mount_path else loaded.app
+            self._wsgi = Service(mounted, serving, settings.threads, multiprocess=multiprocess, body_limit=settings.limit_request_body)
             self._context.wsgi = self._wsgi
         self._gate = Gate(
             self._context, place.listeners, siblings=place.siblings, queue=place.take, name_peer=place.name_peer, tls=place.tls

@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
+from cavalcade import limits
+
 MIB = 1 << 20
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
@@ -343,6 +345,34 @@ def test_new_keys_are_agreed_on_while_a_connection_lasts(run: Any, serve: Any, a
             await in_thread(update_keys)
             await served.until_gone()
             assert served.log() == []
+
+    run(main())
+
+
+def test_a_client_that_asks_for_new_keys_for_ever_is_sent_away(
+    run: Any, serve: Any, authority: Any, in_thread: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of its few bytes would cost us a key, and as many bytes that wait to be read by it."""
+    monkeypatch.setattr(limits, "TLS_UNASKED_BYTES", 20)
+
+    async def main() -> None:
+        async with serve(echo, lifespan="off", **authority.pair.options) as served:
+
+            def ask() -> None:
+                command = s_client(served, authority, "-tls1_3")
+                pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+                with subprocess.Popen(command, bufsize=0, **pipes) as client:  # type: ignore[call-overload]
+                    while not client.stdout.readline().startswith(b"---"):
+                        pass
+                    for _ in range(2):  # OpenSSL sends its own new key with what it sends next
+                        client.stdin.write(b"K\n")
+                        while b"KEYUPDATE" not in client.stderr.readline():
+                            pass
+                    client.stdout.read()  # until it is over
+
+            await in_thread(ask)
+            await served.until_gone()
+            assert "asked for new keys again and again" in served.log()[0]
 
     run(main())
 

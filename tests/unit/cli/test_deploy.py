@@ -99,9 +99,17 @@ def test_a_proxy_is_shorter_of_patience_than_the_server_and_knows_every_instance
     for line in lines:
         assert line in text
     # How the servers are to be started stands in the file: the numbers are theirs too.
-    assert (
-        "#   cavalcade main:app --drain-delay 5s --graceful-timeout 30s --keep-alive 75s --limit-request-body 1KiB --bind ADDRESS" in text
-    )
+    numbers = "--drain-delay 5s --graceful-timeout 30s --keep-alive 75s --limit-request-body 1KiB"
+    assert f"#   cavalcade main:app {numbers} --trusted-proxies ADDRESS_OF_THIS_PROXY --bind ADDRESS\n" in text
+
+
+HERE = ("--upstream", "127.0.0.1:1", "--upstream", "unix:/a")
+SAID = ("--upstream", "h:1", "--trusted-proxies", "private")
+
+
+@pytest.mark.parametrize("words", [HERE, SAID], ids=["on this machine", "said"])
+def test_whom_the_servers_believe_is_left_alone_where_it_fits_or_is_said(capsys: Capture, words: tuple[str, ...]) -> None:
+    assert "ADDRESS_OF_THIS_PROXY" not in text_of(capsys, "nginx", "main:app", *words)
 
 
 def test_haproxy_speaks_the_proxy_protocol_where_a_server_wants_it(capsys: Capture) -> None:

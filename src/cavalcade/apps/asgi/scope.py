@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from cavalcade.apps.stream import Serving
 from cavalcade.types import Address
@@ -54,16 +55,29 @@ def template(
     }
 
 
+def on_behalf(template: dict[str, Any], client: Address | None, scheme: str, root_path: str | None) -> dict[str, Any]:
+    """What a request has in common with the others of its connection, where a proxy makes it for somebody else. None or "": not said."""
+    template = template.copy()
+    if client is not None:
+        template["client"] = client
+    if scheme:
+        template["scheme"] = scheme
+    if root_path is not None:
+        template["root_path"] = root_path
+    return template
+
+
 def build(serving: Serving, template: dict[str, Any], head: Head) -> dict[str, Any]:
     """The scope of one request. It is the app's to change: nothing in it is shared with another request."""
     scope = template.copy()
     scope["asgi"] = {"version": "3.0", "spec_version": "2.5"}
     scope["http_version"] = head.version
     scope["method"] = head.method
-    if serving.root_path:
+    root_path = template["root_path"]
+    if root_path and head.path != "*":
         # ASGI: `path` and `raw_path` include the root path. The proxy has cut it off, so it is put back.
-        scope["path"] = serving.root_path + head.path
-        scope["raw_path"] = serving.raw_root_path + head.raw_path
+        scope["path"] = root_path + head.path
+        scope["raw_path"] = (serving.raw_root_path if root_path is serving.root_path else quote(root_path).encode()) + head.raw_path
     else:
         scope["path"] = head.path
         scope["raw_path"] = head.raw_path

@@ -79,6 +79,24 @@ def template(common: dict[str, Any], scheme: str, client: Address | None, server
     return environ
 
 
+def on_behalf(template: dict[str, Any], client: Address | None, scheme: str, root_path: str | None) -> dict[str, Any]:
+    """What a request has in common with the others of its connection, where a proxy makes it for somebody else. None or "": not said."""
+    environ = template.copy()
+    if client is not None:
+        environ["REMOTE_ADDR"] = client[0]
+        environ.pop("REMOTE_PORT", None)
+        if client[1]:
+            environ["REMOTE_PORT"] = str(client[1])
+    if scheme:
+        environ.pop("HTTPS", None)
+        environ["wsgi.url_scheme"] = scheme
+        if scheme == "https":
+            environ["HTTPS"] = "on"
+    if root_path is not None:
+        environ["SCRIPT_NAME"] = root_path.encode("utf-8").decode("latin-1")
+    return environ
+
+
 def common(root_path: str, *, multithread: bool, multiprocess: bool, file_wrapper: type, draining: Any) -> dict[str, Any]:
     """What all requests of a worker have in common."""
     return {
