@@ -84,6 +84,17 @@ class Settings:
         metavar="NAME",
     )
 
+    # -- files
+    static: tuple[str, ...] = option(
+        (),
+        "Serve the files of a directory below a path prefix, without the app: /static=./public (see docs/static.md). Repeatable.",
+        "files",
+        metavar="/PREFIX=DIR",
+    )
+    static_max_age: Seconds = option(
+        limits.STATIC_MAX_AGE_S, "How long clients may use a file of static without asking again; 0 for not at all.", "files", minimum=0
+    )
+
     # -- where to listen
     bind: tuple[str, ...] = option(
         (), "Address to listen on: host:port, [v6]:port, unix:/path or fd://N (see docs/binds.md). Repeatable.", "listen", short="-b"

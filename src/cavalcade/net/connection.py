@@ -153,11 +153,11 @@ class Connection(Link):
                 self.deadline = 0.0
             else:
                 self.await_request_body(head)
-            if context.wsgi is None:
+            if context.new_call is None:
                 scope = asgi_scope.build(context.serving, self.template, head)
                 exchange = Exchange(context.serving, self, scope, head.length != 0)
             else:
-                exchange = context.wsgi.new_call(self, head, self.template)
+                exchange = context.new_call(self, head, self.template)
         self.exchange = exchange
         if self.continue_due:
             # Not at once: the body may be right behind the head, and then nobody waits to be told to go on.

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from cavalcade.apps.static.service import NewCall
 from cavalcade.apps.stream import Serving
 from cavalcade.apps.wsgi.service import Service
 from cavalcade.board import layout
@@ -35,6 +36,7 @@ class ConnectionContext:
         self.serving = serving
         self.loop = serving.loop
         self.wsgi: Service | None = None  # there when the app is a WSGI app
+        self.new_call: NewCall | None = None  # makes the call of a request; None where that is always an ASGI app's `Exchange`
         self.rules = rules
         self.access = access
         self.peer_log = PeerLog()

@@ -98,10 +98,10 @@ class H2Stream(StreamState):
             if head.length != 0:
                 self.continue_due = head.expects_continue
                 self.deadline = context.now + context.body_s
-            if context.wsgi is None:
+            if context.new_call is None:
                 exchange = Exchange(serving, self, asgi_scope.build(serving, template, head), head.length != 0)
             else:
-                exchange = context.wsgi.new_call(self, head, template)
+                exchange = context.new_call(self, head, template)
         self.exchange = exchange
         if self.continue_due:
             # Not at once: the body may be right behind the head, and then nobody waits to be told to go on.

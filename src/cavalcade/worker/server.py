@@ -17,19 +17,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 from urllib.parse import quote
 
 from cavalcade.apps import loader
 from cavalcade.apps.asgi import scope as asgi_scope
+from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.asgi.lifespan import Lifespan
 from cavalcade.apps.mount import AsgiMount, WsgiMount
-from cavalcade.apps.stream import Serving
+from cavalcade.apps.static.service import NewCall, StaticFiles
+from cavalcade.apps.stream import Call, Serving, Stream
 from cavalcade.apps.wsgi.service import Service
 from cavalcade.board import layout
 from cavalcade.board.row import Row
 from cavalcade.board.siblings import Siblings
-from cavalcade.config import sources
+from cavalcade.config import sources, static_mounts
 from cavalcade.config.options import Settings
 from cavalcade.net import http2, sockets
 from cavalcade.net.context import ConnectionContext
@@ -43,6 +45,7 @@ from cavalcade.observe.access import AccessLog
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.types import Address, App, ASGIApp
 from cavalcade.wire.h1_response import Rules
+from cavalcade.wire.sink import Head
 from cavalcade.wire.ws import WebSocketRules
 from cavalcade.worker import channel, drain
 from cavalcade.worker.heartbeat import Heartbeat
@@ -100,6 +103,7 @@ class Server:
         self._threads: Threads | None = None
         self._tls_watch: TlsWatch | None = None
         self._wsgi: Service | None = None
+        self._static: StaticFiles | None = None
         self._hurry = asyncio.Event()
         self._stopped = False
 
@@ -177,6 +181,12 @@ class Server:
             mounted = WsgiMount(loaded.app, settings.mount_path) if settings.mount_path else loaded.app
             self._wsgi = Service(mounted, serving, settings.threads, multiprocess=multiprocess, body_limit=settings.limit_request_body)
             self._context.wsgi = self._wsgi
+            self._context.new_call = self._wsgi.new_call
+        if settings.static:
+            mounts = [static_mounts.parse(item) for item in settings.static]
+            app_call = self._context.new_call or new_asgi_call(serving)
+            self._static = StaticFiles(mounts, settings.static_max_age, serving, app_call)
+            self._context.new_call = self._static.new_call
         self._gate = Gate(
             self._context, place.listeners, siblings=place.siblings, queue=place.take, name_peer=place.name_peer, tls=place.tls
         )
@@ -194,6 +204,8 @@ class Server:
             raise RuntimeError("boot() comes before open()")
         if self._wsgi is not None:
             self._wsgi.start()
+        if self._static is not None:
+            self._static.start()
         self._sweep.start()
         if self._place.siblings is not None:  # else nobody listens, and a process that idles should not wake for it
             self._heartbeat.start()
@@ -238,6 +250,8 @@ class Server:
             await self._lifespan.shutdown(max(reserved, drain.SHUTDOWN_LEAST_S))
         if self._wsgi is not None:
             self._wsgi.stop()
+        if self._static is not None:
+            self._static.stop()
         if self._sweep is not None and self._heartbeat is not None and self._context is not None:
             self._sweep.stop()
             self._heartbeat.stop()
@@ -283,3 +297,12 @@ class Server:
             with contextlib.suppress(OSError):
                 close(listener)
         self._listeners = []
+
+
+def new_asgi_call(serving: Serving) -> NewCall:
+    """What a connection does by itself where nothing but an ASGI app is served."""
+
+    def new_call(stream: Stream, head: Head, template: dict[str, Any]) -> Call:
+        return Exchange(serving, stream, asgi_scope.build(serving, template, head), head.length != 0)
+
+    return new_call
