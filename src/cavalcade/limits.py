@@ -10,8 +10,8 @@ MIB = 1024 * KIB
 # -- the request head ------------------------------------------------------------------------------------------------
 REQUEST_LINE_BYTES = 8 * KIB  # RFC 9112 section 3 asks for at least 8000; over it: TargetTooLong -> 414
 PROXY_HEADER_BYTES = 4 * KIB  # a PROXY protocol header, TLVs included; HAProxy sends 536 at most, and certificates need more
-FORWARDED_NODE_BYTES = 64  # longest element of X-Forwarded-For that is remembered
-FORWARDED_NODES_KEPT = 4096  # of them, at about 250 bytes each: 1 MiB
+FORWARDED_KEPT_BYTES = 128  # what a request says of its client is remembered, read, if it is no longer than this ...
+FORWARDED_KEPT = 2048  # ... for so many; at about 700 bytes each that is 1.4 MiB
 HEADER_FIELDS = 100  # gunicorn's limit_request_fields; over it: HeadTooLarge -> 431
 HEAD_BYTES = 64 * KIB  # nginx 4 x 8 KiB, tomcat 8 KiB, node 16 KiB; over it: HeadTooLarge -> 431
 LEADING_EMPTY_LINES_BYTES = 64  # RFC 9112 section 2.2: some clients send a stray CRLF before the request line
@@ -122,6 +122,7 @@ BOARD_ROWS = 2 * WORKERS_MAX  # in a reload the old and the new workers overlap
 
 # -- logs ----------------------------------------------------------------------------------------------------------------
 PEER_LOG_EVERY_S = 1.0  # at most one line about bad requests in this time; what was left out is counted on the next
+ADVICE_KEPT = 2000  # lines of advice that are remembered as said, and said at all
 FORWARDED_WARN_EVERY_S = 5.0  # a peer that forwards and is not trusted is named once, another one this much later at the earliest ...
 FORWARDED_WARNED = 1000  # ... and no more of them than this: who scans the internet sends such headers too
 PEER_LOG_BYTES = 64  # how much of a bad request is quoted

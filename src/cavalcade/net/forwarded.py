@@ -16,6 +16,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cavalcade")
 
+_NAMES = frozenset(FORWARDING_NAMES)
 FOR, PROTO, NAME, PORT, PREFIX, FORWARDED = FORWARDING_NAMES
 
 _SCHEMES = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
@@ -63,9 +65,10 @@ class Forwarding:
     def __init__(self, trusted: Trusted, believed: tuple[str, ...]) -> None:
         self.trusted = trusted
         self._believed = frozenset(name.encode() for name in believed)
-        self._nodes: dict[bytes, tuple[Address | None, bool]] = {}  # those that were read: address, and is it a trusted proxy's?
+        self._origins: dict[tuple[tuple[bytes, bytes], ...], Origin] = {}  # those that were read, by what was said
         self._warned: set[tuple[str, str]] = set()
         self._warn_at = 0.0
+        self.advise: Callable[[str, str], None] = _advise  # called with a key and a line for the operator
 
     def origin(self, link: Link, headers: Headers) -> Origin | None:
         """What a request of this connection says of its origin; None where its peer is not trusted."""
@@ -73,27 +76,39 @@ class Forwarding:
         if peer not in self.trusted:
             self._warn_of_untrusted(link, headers)
             return None
-        there: dict[bytes, bytes] = {}
+        said: dict[bytes, bytes] = {}
         for name, value in headers:
-            if name in FORWARDING_NAMES:
-                there[name] = there[name] + b"," + value if name in there else value  # RFC 9110 section 5.3
+            if name in _NAMES:
+                said[name] = said[name] + b"," + value if name in said else value  # RFC 9110 section 5.3
+        key = tuple(said.items())
+        origin = self._origins.get(key)
+        if origin is None:
+            origin = self._read(link, said, headers)
+            # What is made of a port depends on the rest of the request.
+            if PORT not in said and sum(map(len, said.values())) <= limits.FORWARDED_KEPT_BYTES:
+                if len(self._origins) >= limits.FORWARDED_KEPT:
+                    self._origins.clear()
+                self._origins[key] = origin
+        return origin
+
+    def _read(self, link: Link, said: dict[bytes, bytes], headers: Headers) -> Origin:
         believed = self._believed
-        for name in there.keys() - believed:
-            self._warn_of_unused(link, name, there[name], headers)
+        for name in said.keys() - believed:
+            self._warn_of_unused(link, name, said[name], headers)
+        said = {name: value for name, value in said.items() if name in believed}
         client: Address | None = None
         scheme, host = "", b""
-        if FORWARDED in there and FORWARDED in believed:
-            client, scheme, host = self._read_forwarded(there[FORWARDED])
-        if FOR in there and FOR in believed:
-            client, _ = self._walk(there[FOR].split(b","))
-        if PROTO in there and PROTO in believed:
-            scheme = _SCHEMES.get(_last(there[PROTO]).lower(), "")
-        if NAME in there and NAME in believed:
-            host = _host(_last(there[NAME]))
-        if PORT in there and PORT in believed:
-            host = _with_port(host or _own_host(headers), _last(there[PORT]), scheme or link.scheme)
-        prefix = _prefix(_last(there[PREFIX])) if PREFIX in there and PREFIX in believed else None
-        return Origin(client, scheme, host, prefix)
+        if FORWARDED in said:
+            client, scheme, host = self._read_forwarded(said[FORWARDED])
+        if FOR in said:
+            client, _ = self._walk(said[FOR].split(b","))
+        if PROTO in said:
+            scheme = _SCHEMES.get(_last(said[PROTO]).lower(), "")
+        if NAME in said:
+            host = _host(_last(said[NAME]))
+        if PORT in said:
+            host = _with_port(host or _own_host(headers), _last(said[PORT]), scheme or link.scheme)
+        return Origin(client, scheme, host, _prefix(_last(said[PREFIX])) if PREFIX in said else None)
 
     def view(self, link: Link, template: dict[str, Any], head: Head) -> tuple[dict[str, Any], str]:
         """What this request has in common with others, from the connection's own `template`; and its client for the access log, "" where
@@ -117,25 +132,13 @@ class Forwarding:
         """
         client: Address | None = None
         for place, node in enumerate(reversed(nodes)):
-            known = self._nodes.get(node)
-            if known is None:
-                known = self._learn(node)
-            address, is_proxy = known
+            address = read_node(node.strip(b" \t").decode("latin-1"))
             if address is None:
                 return client, place
             client = address
-            if not is_proxy:
+            if not self.trusted.is_proxy(address[0]):
                 return client, place
         return client, len(nodes) - 1
-
-    def _learn(self, node: bytes) -> tuple[Address | None, bool]:
-        address = read_node(node.strip(b" \t").decode("latin-1"))
-        known = address, address is not None and self.trusted.is_proxy(address[0])
-        if len(node) <= limits.FORWARDED_NODE_BYTES:
-            if len(self._nodes) >= limits.FORWARDED_NODES_KEPT:
-                self._nodes.clear()
-            self._nodes[node] = known
-        return known
 
     def _read_forwarded(self, value: bytes) -> tuple[Address | None, str, bytes]:
         """(client, scheme, host) of a Forwarded field."""
@@ -156,13 +159,12 @@ class Forwarding:
         address = "unix" if link.client is None else link.client[0]
         if self._may_warn(link, address, ""):
             names = ", ".join(sorted({_shown(name) for name, _ in headers if name in FORWARDING_NAMES}))
-            said = "your unix socket's clients are" if address == "unix" else f"{address} is"
-            log.warning(
-                "%s ignored, %s not trusted (trusted_proxies: %s); if that is your proxy: --trusted-proxies %s",
-                f"{names} from {link.peer()}",
-                said,
-                ", ".join(self.trusted.entries),
-                address,
+            whose = "a unix socket is" if address == "unix" else f"{address} is"
+            trusted = ", ".join(self.trusted.entries)
+            self.advise(
+                f"forwarded {address}",
+                f"{names} from {link.peer()} ignored, {whose} not trusted (trusted_proxies: {trusted}); "
+                f"if that is your proxy: --trusted-proxies {address}",
             )
 
     def _warn_of_unused(self, link: Link, name: bytes, value: bytes, headers: Headers) -> None:
@@ -170,11 +172,11 @@ class Forwarding:
         if name == PREFIX or (name == NAME and _last(value) != _own_host(headers)):
             address = "unix" if link.client is None else link.client[0]
             if self._may_warn(link, address, _shown(name)):
-                log.warning(
-                    "%s from trusted %s not used; if it sets that header itself, whatever its clients send: --forwarded-headers %s",
-                    _shown(name),
-                    link.peer(),
-                    ",".join(sorted(each.decode() for each in self._believed | {name})),
+                names = ",".join(sorted(each.decode() for each in self._believed | {name}))
+                self.advise(
+                    f"forwarded {address} {_shown(name)}",
+                    f"{_shown(name)} from trusted {link.peer()} not used; if it sets that header itself, whatever its clients send: "
+                    f"--forwarded-headers {names}",
                 )
 
     def _may_warn(self, link: Link, address: str, what: str) -> bool:
@@ -185,6 +187,10 @@ class Forwarding:
         self._warned.add((address, what))
         self._warn_at = now + limits.FORWARDED_WARN_EVERY_S
         return True
+
+
+def _advise(key: str, text: str) -> None:
+    log.warning("%s", text)
 
 
 def read_node(text: str) -> Address | None:

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 import setproctitle
 
-from cavalcade import build
+from cavalcade import build, limits
 from cavalcade.board.view import Board
 from cavalcade.config.options import Settings
 from cavalcade.errors import StartupError
@@ -174,6 +174,7 @@ class Supervisor:
         self._later: set[asyncio.Task[None]] = set()
         self._health = Health(notifier, state, board, loop)
         self._listeners = holdings.listeners
+        self._advice: set[str] = set()  # what the operator has been told already
         self._board = board
         self._queue = holdings.queue  # held here too, so that a connection in it outlives every worker
         self._state = state
@@ -528,6 +529,10 @@ class Supervisor:
         if isinstance(report, channel.Stalled):
             if worker is not None:
                 self._guard.on_stalled(worker, report)
+        elif isinstance(report, channel.Advice):
+            if report.key not in self._advice and len(self._advice) < limits.ADVICE_KEPT:
+                self._advice.add(report.key)
+                log.warning("%s", report.text)
         else:
             self._post(on.WorkerReported(worker_id, report))
 

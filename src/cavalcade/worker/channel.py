@@ -64,6 +64,13 @@ class Stalled(msgspec.Struct, tag="stalled"):
     starved_ms: int = 0
 
 
+class Advice(msgspec.Struct, tag="advice"):
+    """The operator ought to hear this, once, however many workers find it out: those with the same `key` are the same."""
+
+    key: str
+    text: str
+
+
 # -- the supervisor orders ---------------------------------------------------------------------------------------------
 
 
@@ -101,7 +108,7 @@ class Stop(msgspec.Struct, tag="stop"):
     """Leave at once: cancel what is in flight, run lifespan shutdown in its reserved slice, exit."""
 
 
-Report = Ready | BootFailed | Retire | Draining | Drained | Stalled
+Report = Ready | BootFailed | Retire | Draining | Drained | Stalled | Advice
 Order = Drain | Sole | AnnounceStop | ReopenLogs | RenewCertificates | Stop
 
 _encode = msgspec.json.Encoder().encode

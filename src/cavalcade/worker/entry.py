@@ -139,6 +139,7 @@ class Worker:
                 *(post.listeners, post.row, post.siblings, post.give, post.take, self._retire, self._draining, self._send, post.box),
                 executor=self._executor,
                 tls=post.tls,
+                advise=lambda key, text: self._send(channel.Advice(key, text)),
             )
         )
         boot = loop.create_task(server.boot())

@@ -73,6 +73,8 @@ class Place:
     box: BlackBox | None = None
     tls: Tls | None = None
     executor: ThreadPoolExecutor | None = None  # the loop's default one, where the loop is ours
+    # called with what the operator ought to hear once, and a key by which it is known again
+    advise: Callable[[str, str], None] = lambda key, text: log.warning("%s", text)
     name_peer: Callable[[socket.socket], Address | None] | None = None  # what `client` is in the scope, for clients of a unix socket
 
 
@@ -174,6 +176,7 @@ class Server:
         access = AccessLog(settings) if settings.access_log else None
         place = self._place
         self._context = ConnectionContext(serving, settings, rules, access, place.row)
+        self._context.forwarding.advise = place.advise
         self._context.http2 = http2.maybe_connection() if settings.http2 else None
         if loaded.interface == "wsgi":
             # Under a supervisor two workers overlap in every reload, whatever their number is.

@@ -254,13 +254,25 @@ def test_a_header_of_a_trusted_proxy_that_would_matter_and_is_not_believed_is_to
     assert warnings(caplog)[-1].startswith("X-Forwarded-Host from trusted 10.0.0.1:4000 not used")
 
 
-def test_what_is_remembered_of_hops_is_bounded_in_number_and_size() -> None:
+def test_what_is_remembered_is_bounded_in_number_and_size() -> None:
     forwarding = Forwarding(Trusted(("10.0.0.1",)), X)
-    for number in range(limits.FORWARDED_NODES_KEPT + 10):
+    for number in range(limits.FORWARDED_KEPT + 10):
         forwarding.origin(link(), headers(f"X-Forwarded-For: 203.0.113.7:{number}"))
     forwarding.origin(link(), headers("X-Forwarded-For: " + "x" * 60000))
-    assert len(forwarding._nodes) <= limits.FORWARDED_NODES_KEPT
-    assert max(map(len, forwarding._nodes)) <= limits.FORWARDED_NODE_BYTES
+    assert len(forwarding._origins) <= limits.FORWARDED_KEPT
+    assert max(len(value) for key in forwarding._origins for _, value in key) <= limits.FORWARDED_KEPT_BYTES
+
+
+def test_what_is_remembered_is_what_would_be_read_again() -> None:
+    """The port is the one that depends on more than what was said."""
+    forwarding = Forwarding(Trusted(("10.0.0.1",)), X)
+    for _ in range(2):
+        assert forwarding.origin(link(), headers("X-Forwarded-For: 203.0.113.7")) == Origin(client=("203.0.113.7", 0))
+        assert forwarding.origin(link(), headers("X-Forwarded-Proto: https")) == Origin(scheme="https")
+        for host in (b"a", b"b"):
+            assert forwarding.origin(link(), [(b"host", host), (b"x-forwarded-port", b"9")]) == Origin(host=host + b":9")
+        assert forwarding.origin(link(scheme="https"), headers("X-Forwarded-Port: 443")) == Origin(host=b"test")
+        assert forwarding.origin(link(("10.0.0.2", 1)), headers("X-Forwarded-For: 203.0.113.7")) is None
 
 
 @pytest.mark.parametrize(
