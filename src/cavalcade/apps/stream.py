@@ -11,6 +11,9 @@ from typing import Any, Protocol
 from cavalcade.types import ASGIApp
 from cavalcade.wire.ws import WebSocketRules
 
+# The key in scope and environ: what the request is called in all logs, where `request_id` is on.
+REQUEST_ID = "cavalcade.request_id"
+
 
 class Stream(Protocol):
     """One request's way back to its client, whatever the protocol under it."""

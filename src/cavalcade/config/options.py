@@ -289,6 +289,12 @@ class Settings:
     date_header: bool = option(True, "Send the Date header.", "responses")
 
     # -- logs
+    request_id: Literal["off", "make", "trusted", "accept"] = option(
+        "off",
+        "Name every request, in X-Request-ID and all logs: make a name; or take that of the client, from trusted_proxies only or from "
+        "anybody, its traceparent's where it gives no other.",
+        "logs",
+    )
     log_level: LogLevel = option("info", "Least important level that is logged.", "logs")
     log_format: Literal["auto", "text", "plain", "json"] = option(
         "auto", "text has colours, plain has none, json is one object a line; auto is text on a terminal, else plain.", "logs"

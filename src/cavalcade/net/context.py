@@ -20,8 +20,10 @@ from cavalcade.observe.peers import PeerLog
 from cavalcade.wire.h1_response import Rules
 
 if TYPE_CHECKING:
+    from cavalcade.net.connection import Connection
     from cavalcade.net.h2 import H2Connection
     from cavalcade.net.link import Link
+    from cavalcade.net.request_ids import RequestIds
 
 
 def _nothing() -> None:
@@ -42,6 +44,8 @@ class ConnectionContext:
         self.peer_log = PeerLog()
         self.overload_log = PeerLog()  # a flood of one kind must not hide the other
         self.tls_log = PeerLog()
+        self.connection_class: type[Connection]  # speaks HTTP/1
+        self.request_ids: RequestIds  # there where `connection_class` names its requests
         self.http2: type[H2Connection] | None = None  # speaks it, where that is wanted and the library installed
         self.limit = settings.limit_concurrency  # requests in flight; 0 for no limit
         self.connections: set[Link] = set()

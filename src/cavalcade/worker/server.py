@@ -34,14 +34,16 @@ from cavalcade.board.siblings import Siblings
 from cavalcade.config import sources, static_mounts
 from cavalcade.config.options import Settings
 from cavalcade.net import http2, sockets
+from cavalcade.net.connection import Connection
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.gate import Gate
 from cavalcade.net.handover import HandOver
 from cavalcade.net.listener import Listener, close, with_scheme
+from cavalcade.net.request_ids import NamedConnection, RequestIds
 from cavalcade.net.sweep import Sweep
 from cavalcade.net.tls import Tls
 from cavalcade.net.tls_watch import TlsWatch
-from cavalcade.observe.access import AccessLog
+from cavalcade.observe.access import AccessLog, NamedAccessLog
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.types import Address, App, ASGIApp
 from cavalcade.wire.h1_response import Rules
@@ -173,11 +175,16 @@ class Server:
             body_bytes=settings.limit_request_body,
             server=b"cavalcade" if settings.server_header else b"",
         )
-        access = AccessLog(settings) if settings.access_log else None
+        access_class = NamedAccessLog if settings.request_id != "off" else AccessLog
+        access = access_class(settings) if settings.access_log else None
         place = self._place
         self._context = ConnectionContext(serving, settings, rules, access, place.row)
         self._context.forwarding.advise = place.advise
-        self._context.http2 = http2.maybe_connection() if settings.http2 else None
+        self._context.http2 = http2.maybe_connection(named=settings.request_id != "off") if settings.http2 else None
+        self._context.connection_class = Connection
+        if settings.request_id != "off":
+            self._context.connection_class = NamedConnection
+            self._context.request_ids = RequestIds(settings.request_id)
         if loaded.interface == "wsgi":
             # Under a supervisor two workers overlap in every reload, whatever their number is.
             multiprocess = place.siblings is not None

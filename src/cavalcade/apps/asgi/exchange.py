@@ -32,7 +32,7 @@ from cavalcade.apps.asgi.order import (
     WRITE,
     violation,
 )
-from cavalcade.apps.stream import Serving, Stream
+from cavalcade.apps.stream import REQUEST_ID, Serving, Stream
 from cavalcade.errors import AppProtocolError
 
 log = logging.getLogger("cavalcade")
@@ -364,6 +364,7 @@ class Exchange:
         try:
             query = scope["query_string"]
             target = scope["raw_path"] + (b"?" + query if query else b"")
-            return f"{scope['method']} {target.decode('ascii', 'backslashreplace')[:512]}"
+            name = f" [{scope[REQUEST_ID]}]" if REQUEST_ID in scope else ""
+            return f"{scope['method']} {target.decode('ascii', 'backslashreplace')[:512]}{name}"
         except (KeyError, TypeError, AttributeError):
             return "a request whose scope the app has changed"

@@ -16,7 +16,7 @@ from cavalcade import limits
 from cavalcade.apps.asgi.order import COMPLETE, NOTHING
 from cavalcade.apps.static import answer
 from cavalcade.apps.static.answer import Answer, Wanted
-from cavalcade.apps.stream import Call, Serving, Stream
+from cavalcade.apps.stream import REQUEST_ID, Call, Serving, Stream
 from cavalcade.apps.wsgi.pool import Pool
 from cavalcade.wire.sink import Head
 
@@ -52,7 +52,8 @@ class StaticFiles:
         path = head.path
         for prefix, folder in self._mounts:
             if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("/", ""):
-                return StaticCall(self, stream, head, folder, path[len(prefix) :])
+                name = f" [{template[REQUEST_ID]}]" if REQUEST_ID in template else ""
+                return StaticCall(self, stream, head, folder, path[len(prefix) :], name)
         return self._new_app_call(stream, head, template)
 
     def complain(self, request_line: str, error: BaseException | None) -> None:
@@ -80,12 +81,13 @@ def segments_of(rest: str, raw_path: bytes) -> tuple[str, ...] | None:
 class StaticCall:
     """One request for a file."""
 
-    def __init__(self, files: StaticFiles, stream: Stream, head: Head, folder: str, rest: str) -> None:
+    def __init__(self, files: StaticFiles, stream: Stream, head: Head, folder: str, rest: str, name: str) -> None:
         self.files = files
         self.serving = files.serving
         self.stream = stream
         self.method = head.method
         self.target = head.target
+        self._name = name
         self.sent = NOTHING
         self.gone = False
         self._done: asyncio.Future[None] | None = None
@@ -156,7 +158,7 @@ class StaticCall:
         log.error("%s: the file has become shorter while it was sent: %d bytes instead of %d", self.request_line(), sent, length)
 
     def request_line(self) -> str:
-        return f"{self.method} {self.target.decode('ascii', 'backslashreplace')[:512]}"
+        return f"{self.method} {self.target.decode('ascii', 'backslashreplace')[:512]}{self._name}"
 
     # -- in a thread -------------------------------------------------------------------------------------------------------------
 
