@@ -21,6 +21,14 @@ from cavalcade.types import Address
 from cavalcade.wire.h2 import H2
 
 
+def name_of(code: int) -> str:
+    """An error code as RFC 9113 section 7 writes it."""
+    try:
+        return ErrorCodes(code).name
+    except ValueError:
+        return f"{code:#x}"
+
+
 class H2Connection(Link):
     """Speaks HTTP/2, over TLS or in the clear."""
 
@@ -127,8 +135,11 @@ class H2Connection(Link):
         return self.stream_class(self, stream_id)
 
     def on_malformed(self, error: StreamFault) -> None:
-        self.context.peer_log.refused_stream(self.context.now, self.peer(), error, ErrorCodes(error.code).name)
+        self.context.peer_log.refused_stream(self.context.now, self.peer(), error, name_of(error.code))
         self.schedule_flush()
+
+    def on_complaint(self, code: int, why: bytes) -> None:
+        self.context.peer_log.complained(self.context.now, self.peer(), name_of(code), why)
 
     def on_settled(self) -> None:
         self.settle_deadline = 0.0
@@ -230,7 +241,7 @@ class H2Connection(Link):
     def break_off(self, error: ConnectionFault) -> None:
         """The peer broke the protocol, or is a flood: GOAWAY says why, the log too."""
         self.feeding = False
-        self.context.peer_log.closed(self.context.now, self.peer(), f"{error.cause} (GOAWAY {ErrorCodes(error.code).name})")
+        self.context.peer_log.closed(self.context.now, self.peer(), f"{error.cause} (GOAWAY {name_of(error.code)})")
         self.engine.close()
         self.abandon()
         if not self.transport.is_closing():

@@ -35,6 +35,10 @@ class PeerLog:
         """HTTP/2: a stream was ended without its answer."""
         self._line(now, f"stream of {peer} closed: {why}")
 
+    def complained(self, now: float, peer: str, code: str, why: bytes) -> None:
+        """HTTP/2: the client has ended the connection and says that it is our fault."""
+        self._line(now, f"the client {peer} ends its connection with {code}{f', {why[: limits.PEER_LOG_BYTES]!r}' if why else ''}")
+
     def shed(self, now: float, peer: str, running: int) -> None:
         """A request was answered 503 without the app."""
         self._line(now, f"overloaded: {running} requests in flight (limit_concurrency); one of {peer} was answered 503")

@@ -5,9 +5,10 @@ bytes of head: what a peer may do only so often is counted before it costs anyth
 over, where the RFC asks for one stream or nothing at all, never reaches it: GOAWAY, PRIORITY, unknown frames, frames for streams that
 are over. Requests go to a policy of ours (wire/h2_request.py), response heads come from one (wire/h2_response.py).
 
-Bodies go out as far as the peer's windows and the transport have room, a frame of each stream in turn; the rest waits in its stream,
-uncopied. Two windows hold a request body: that of the connection is given back on arrival, so that a slow stream holds nobody else up,
-that of its stream only when the app has taken what came.
+The sending side is the base class, in h2_outgoing.py; there is also what tells streams that the library knows from `ours`.
+
+Two windows hold a request body: that of the connection is given back on arrival, so that a slow stream holds nobody else up, that of
+its stream only when the app has taken what came.
 
 Time is given (`now`), not read. Nothing here feeds itself: a stream that is called may call back at any moment, but not `feed`.
 """
@@ -15,86 +16,68 @@ Time is given (`now`), not read. Nothing here feeds itself: a stream that is cal
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
+from h2.connection import ConnectionInputs
 from h2.errors import ErrorCodes
 from h2.events import Event, StreamReset
 from h2.exceptions import ProtocolError
-from hpack.exceptions import HPACKError
+from hpack.exceptions import HPACKError, OversizedHeaderListError
 
 from cavalcade import limits
-from cavalcade.errors import AppProtocolError, BodyTooLarge, ConnectionFault, NotImplementedByServer, PeerError, StreamFault
-from cavalcade.wire import h2_response
+from cavalcade.errors import BodyTooLarge, ConnectionFault, NotImplementedByServer, PeerError, StreamFault
 from cavalcade.wire.h1_response import Rules
-from cavalcade.wire.h2_budget import Budget
-from cavalcade.wire.h2_library import FINAL, INTERIM, Library
+from cavalcade.wire.h2_frames import (
+    ACK,
+    ALL_STREAMS,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_HEAD,
+    GOAWAY,
+    HEADERS,
+    LARGEST_WINDOW,
+    PING,
+    PREFACE,
+    PRIORITY,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    fragment,
+    header_frames,
+)
+from cavalcade.wire.h2_hpack import FieldDecoder, Fields
+from cavalcade.wire.h2_library import NO_FIELDS
+from cavalcade.wire.h2_outgoing import SETTLE, Outgoing, Sink
 from cavalcade.wire.h2_request import check_trailers, malformed, read_request
 from cavalcade.wire.h2_stream import StreamState
 from cavalcade.wire.sink import Head
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 section 3.4
-
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
-END_STREAM, ACK, END_HEADERS, PADDED, HAS_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
-
-FRAME_HEAD = 9
-ALL_STREAMS = 2**31 - 1
-SETTLE = b"cavalcad"  # the PING between the two GOAWAYs
+BEYOND = "a WINDOW_UPDATE beyond the largest window"
 
 
-class Sink(Protocol):
-    """What the engine calls for the connection as a whole."""
-
-    def new_stream(self, stream_id: int) -> StreamState | None:
-        """A request has come; None to refuse it for now, unread."""
-
-    def on_malformed(self, error: StreamFault) -> None:
-        """The peer broke a rule, and one stream was reset for it."""
-
-    def on_settled(self) -> None:
-        """The peer has seen the first GOAWAY."""
-
-    def on_stream_closed(self) -> None:
-        """A stream is over in both directions."""
-
-
-def frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
-    """RFC 9113 section 4.1."""
-    return b"".join((len(payload).to_bytes(3, "big"), bytes((kind, flags)), stream_id.to_bytes(4, "big"), payload))
-
-
-class H2:
+class H2(Outgoing):
     """The server's end of one connection. `feed` raises `ConnectionFault`, after which there is only `take_output`."""
 
     def __init__(self, sink: Sink, rules: Rules, *, websocket: bool = False) -> None:
-        self.sink = sink
-        self.rules = rules
+        super().__init__(sink, rules, websocket=websocket)
         self.websocket = websocket  # extended CONNECT is offered
-        self.library = Library(rules, websocket)
+        self.decoder = FieldDecoder(rules.head_bytes)
         self.head = Head()
         self.head.version = "2"
         self.head.keep_alive = True
         self.head.upgrade = False
-        self.streams: dict[int, StreamState] = {}
         self.now = 0.0  # kept by the caller
-        self.held_back = False  # the transport takes no more: bodies wait
         self.closed = False
-        self.highest = 0  # the last stream that the peer has opened
-        self.last_taken = ALL_STREAMS  # beyond it nothing is taken any more: a GOAWAY said so
-        self.settling = False
         self.tail = b""  # an unfinished frame
         self.preface_left = PREFACE
         self.set_up = False  # its first SETTINGS are here
         self.head_frames: list[bytes] = []  # of a header block that goes on
         self.head_bytes = 0
-        self.lately_reset: dict[int, None] = {}
-        self.waiting: dict[int, StreamState] = {}  # streams with a body that had to wait
-        self.window_extra = 0
         self.window_unacked = 0
-        self.control = Budget(limits.H2_CONTROL_FRAMES, limits.H2_CONTROL_FRAMES_PER_S)
-        self.resets = Budget(limits.H2_RESETS, limits.H2_RESETS_PER_S)
-        self.output: list[bytes] = []
-        self.made = 0  # about so many bytes of bodies since `take_output`
+        self.initial_room = self.library.remote_settings.initial_window_size  # what a stream may send before the first WINDOW_UPDATE
 
     # -- bytes in --------------------------------------------------------------------------------------------------------------
 
@@ -137,6 +120,8 @@ class H2:
         self.preface_left = self.preface_left[len(start) :]
         if not self.preface_left:
             self.library.receive_data(PREFACE)
+            # It may never hear of a stream, and must know all the same that there are some.
+            self.library.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
         return data[len(start) :]
 
     def is_partial(self) -> bool:
@@ -223,31 +208,41 @@ class H2:
             if stream_id not in self.lately_reset:
                 raise ConnectionFault("HEADERS on a stream that is over", ErrorCodes.STREAM_CLOSED)
             self.spend("frames on streams that were reset")  # RFC 9113 section 5.1: the peer may not know yet
-            self.decode_only(frames)
+            self.decode(frames)
             return
         self.highest = stream_id
         taken = stream_id <= self.last_taken
         stream = self.sink.new_stream(stream_id) if taken and len(self.streams) < limits.H2_STREAMS else None
         if stream is None:
             self.pass_over(stream_id, frames, taken)
+        elif flags & END_STREAM:
+            stream.ours = True
+            stream.room = self.initial_room
+            self.library.highest_inbound_stream_id = stream_id
+            self.open(stream, self.decode(frames), True)
         else:
-            self.library.receive_data(frames[0] if len(frames) == 1 else b"".join(frames))
-            self.open(stream, bool(flags & END_STREAM))
+            fields = self.decode(frames)
+            self.receive(header_frames(stream_id, NO_FIELDS, False, limits.H2_FRAME_BYTES))
+            self.open(stream, fields, False)
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Give frames to the library."""
+        self.spoke = True
+        return self.library.receive_data(data)
 
     def pass_over(self, stream_id: int, frames: list[bytes], refused: bool) -> None:
         """A request that is not looked at. The peer knows by our GOAWAY or is told that it was `refused`: it may try again."""
-        self.decode_only(frames)
+        self.decode(frames)
         self.library.highest_inbound_stream_id = stream_id
         self.note_reset(stream_id)
         if refused:
             self.send_raw(RST_STREAM, stream_id, ErrorCodes.REFUSED_STREAM.to_bytes(4, "big"))
             self.spend_reset()
 
-    def open(self, stream: StreamState, ended: bool) -> None:
-        """A request whose fields are decoded."""
+    def open(self, stream: StreamState, fields: Fields, ended: bool) -> None:
+        """A request has come."""
         self.streams[stream.stream_id] = stream
         stream.remote_ended = ended
-        fields = self.library.decoder.fields
         try:
             request = fields.read
             if request is None:
@@ -281,13 +276,14 @@ class H2:
             if not flags & END_STREAM:
                 raise malformed("trailers that do not end their request")
         except StreamFault as error:
-            self.decode_only(frames)
+            self.decode(frames)
             self.fault(stream, error)
             return
-        self.library.receive_data(b"".join(frames))
+        fields = self.decode(frames)
+        self.receive(header_frames(stream.stream_id, NO_FIELDS, True, limits.H2_FRAME_BYTES))
         stream.remote_ended = True
         try:
-            check_trailers(self.library.decoder.fields.these)
+            check_trailers(fields.these)
             if 0 <= stream.expected != stream.received:
                 raise malformed("a body shorter than its Content-Length")
         except StreamFault as error:
@@ -295,38 +291,39 @@ class H2:
             return
         self.end_request(stream)
 
-    def decode_only(self, frames: Iterable[bytes]) -> None:
-        """Keep the decoder's table as the peer's encoder has it (RFC 9113 section 4.3), for fields that nobody wants."""
-        block = []
+    def decode(self, frames: Iterable[bytes]) -> Fields:
+        """The fields of a header block. Also one that nobody wants is decoded, because the decoder's table must stay as the peer's
+        encoder has it (RFC 9113 section 4.3)."""
+        block = b""
         for data in frames:
-            flags = data[4]
-            payload = data[FRAME_HEAD:]
-            if data[3] == HEADERS:
-                padding = payload[0] if flags & PADDED and payload else 0
-                start = (1 if flags & PADDED else 0) + (5 if flags & HAS_PRIORITY else 0)
-                if start + padding > len(payload):
-                    raise ConnectionFault("padding beyond the end of a frame", ErrorCodes.PROTOCOL_ERROR)
-                payload = payload[start : len(payload) - padding]
-            block.append(payload)
+            piece = fragment(data)
+            if piece is None:
+                raise ConnectionFault("padding beyond the end of a frame", ErrorCodes.PROTOCOL_ERROR)
+            block = block + piece if block else piece
         try:
-            self.library.decoder.decode(b"".join(block), raw=True)
-        except (HPACKError, IndexError) as error:
+            return self.decoder.decode(block)
+        except OversizedHeaderListError as error:
+            raise ConnectionFault("a request head beyond any sense", ErrorCodes.ENHANCE_YOUR_CALM) from error
+        except HPACKError as error:
             raise ConnectionFault("a header block that cannot be decoded", ErrorCodes.COMPRESSION_ERROR) from error
 
     # -- bodies ------------------------------------------------------------------------------------------------------------------
 
     def on_data(self, stream_id: int, flags: int, data: bytes) -> None:
         stream = self.streams.get(stream_id)
-        if stream is None:
+        if stream is None or stream.ours:
             self.check_opened(stream_id, "DATA")
             self.spend("frames on streams that are over")
             # The library gives the connection's window back, and says that the stream is closed. Once is enough: RFC 9113 section 5.1.
-            self.output.append(self.library.data_to_send())
-            self.library.receive_data(data)
+            self.put(b"")
+            self.receive(data)
             if stream_id in self.lately_reset:
+                self.spoke = False
                 self.output.append(self.library.data_to_send()[: -FRAME_HEAD - 4])
+            elif stream is not None:
+                self.lost(stream, ErrorCodes.STREAM_CLOSED, "DATA behind the end of a request")
             return
-        events = self.library.receive_data(data)
+        events = self.receive(data)
         if self.was_reset(stream, events, "DATA behind the end of a request"):
             return
         event: Any = events[0]
@@ -335,6 +332,7 @@ class H2:
         self.window_unacked += counted
         if self.window_unacked >= limits.H2_CONNECTION_WINDOW_BYTES // 4:
             self.library.increment_flow_control_window(self.window_unacked)
+            self.spoke = True
             self.window_unacked = 0
         stream.received += len(body)
         stream.held += counted
@@ -358,32 +356,14 @@ class H2:
         if stream.ended and not stream.closed:
             self.forget(stream)
 
-    def give_back(self, stream: StreamState, unread: int = 0) -> None:
-        """The body that came so far was taken, but for `unread` bytes: the peer may send more."""
-        if unread < stream.held:
-            stream.unacked += stream.held - unread
-            stream.held = unread
-        window = stream.window
-        if stream.remote_ended or stream.closed:
-            return
-        if stream.unacked * 2 < window and (not stream.unacked or stream.held + stream.unacked + limits.H2_FRAME_BYTES < window):
-            return  # not worth a frame
-        increment = stream.unacked
-        stream.unacked = 0
-        if window < limits.H2_STREAM_WINDOW_MAX_BYTES and self.window_extra + window <= limits.H2_WINDOW_EXTRA_BYTES:
-            # Its reader keeps up, and a window is all that a peer can send in one round trip: twice as much from now on.
-            self.window_extra += window
-            increment += window
-            stream.window = window * 2
-        self.library.increment_flow_control_window(increment, stream.stream_id)
-
     # -- other frames ------------------------------------------------------------------------------------------------------------
 
     def on_window_update(self, stream_id: int, data: bytes) -> None:
         self.spend("window updates")
         if stream_id == 0:
-            self.library.receive_data(data)
-            self.send_waiting()
+            self.receive(data)
+            if self.waiting:
+                self.send_waiting()
             return
         stream = self.streams.get(stream_id)
         if stream is None:
@@ -393,30 +373,48 @@ class H2:
             # RFC 9113 section 6.9: an error of its stream; the library ends the connection.
             self.fault(stream, StreamFault("a WINDOW_UPDATE of nothing", ErrorCodes.PROTOCOL_ERROR))
             return
-        if not self.was_reset(stream, self.library.receive_data(data), "a WINDOW_UPDATE beyond the largest window") and stream.pending:
+        if stream.ours:
+            if len(data) != FRAME_HEAD + 4:
+                raise ConnectionFault("a WINDOW_UPDATE that is none", ErrorCodes.FRAME_SIZE_ERROR)
+            stream.room += int.from_bytes(data[FRAME_HEAD:], "big") & LARGEST_WINDOW
+            if stream.room > LARGEST_WINDOW:
+                self.fault(stream, StreamFault(BEYOND, ErrorCodes.FLOW_CONTROL_ERROR))
+                return
+        elif self.was_reset(stream, self.receive(data), BEYOND):
+            return
+        if stream.pending:
             self.send_some(stream)
 
     def on_settings(self, data: bytes) -> None:
         self.spend("SETTINGS", 1.0 + (len(data) - FRAME_HEAD) / 64)
-        self.library.receive_data(data)
+        self.receive(data)
+        now = self.library.remote_settings.initial_window_size
+        if now != self.initial_room:
+            # RFC 9113 section 6.9.2: the windows of all streams change by as much, and may become negative.
+            for stream in self.streams.values():
+                stream.room += now - self.initial_room
+                if stream.room > LARGEST_WINDOW:
+                    raise ConnectionFault("SETTINGS that make a window too large", ErrorCodes.FLOW_CONTROL_ERROR)
+            self.initial_room = now
         self.send_waiting()
 
     def on_ping(self, flags: int, data: bytes) -> None:
         self.spend("PINGs")
-        self.library.receive_data(data)
+        self.receive(data)
         if flags & ACK and self.settling and data[FRAME_HEAD:] == SETTLE:
             self.settling = False
             self.sink.on_settled()
 
     def on_rst_stream(self, stream_id: int, data: bytes) -> None:
         stream = self.streams.get(stream_id)
+        if len(data) != FRAME_HEAD + 4:
+            raise ConnectionFault("a RST_STREAM that is none", ErrorCodes.FRAME_SIZE_ERROR)
         if stream is None:
             self.check_opened(stream_id, "RST_STREAM")
-            if len(data) != FRAME_HEAD + 4:
-                raise ConnectionFault("a RST_STREAM that is none", ErrorCodes.FRAME_SIZE_ERROR)
             self.spend("frames on streams that are over")
             return
-        self.library.receive_data(data)
+        if not stream.ours:
+            self.receive(data)
         self.forget(stream)
         stream.on_reset(int.from_bytes(data[FRAME_HEAD:], "big"))
         if not stream.ended:
@@ -427,6 +425,9 @@ class H2:
         if stream_id != 0 or len(data) < FRAME_HEAD + 8:
             raise ConnectionFault("a GOAWAY that is none", ErrorCodes.PROTOCOL_ERROR if stream_id else ErrorCodes.FRAME_SIZE_ERROR)
         self.spend("GOAWAYs")
+        code = int.from_bytes(data[FRAME_HEAD + 4 : FRAME_HEAD + 8], "big")
+        if code != ErrorCodes.NO_ERROR:
+            self.sink.on_complaint(code, data[FRAME_HEAD + 8 :])
 
     # -- the end of streams --------------------------------------------------------------------------------------------------------
 
@@ -434,14 +435,17 @@ class H2:
         """Has the library reset the stream for what the peer sent (CVE-2025-8671)?"""
         for event in events:
             if isinstance(event, StreamReset):
-                self.note_reset(stream.stream_id)
-                self.forget(stream)
-                code = int(event.error_code or 0)
-                stream.on_reset(code)
-                self.sink.on_malformed(StreamFault(why, code))
-                self.spend_reset()
+                self.lost(stream, int(event.error_code or 0), why)
                 return True
         return False
+
+    def lost(self, stream: StreamState, code: int, why: str) -> None:
+        """The library has reset it."""
+        self.note_reset(stream.stream_id)
+        self.forget(stream)
+        stream.on_reset(code)
+        self.sink.on_malformed(StreamFault(why, code))
+        self.spend_reset()
 
     def fault(self, stream: StreamState, error: StreamFault, *, begun: bool = True) -> None:
         """The peer broke a rule on a stream: it is over, the others go on."""
@@ -450,196 +454,3 @@ class H2:
             stream.on_reset(error.code)
         self.sink.on_malformed(error)
         self.spend_reset()
-
-    def reset(self, stream: StreamState, code: int) -> None:
-        """End a stream at once, in both directions."""
-        if stream.closed:
-            return
-        self.forget(stream)
-        self.library.reset_stream(stream.stream_id, code)
-        self.note_reset(stream.stream_id)
-
-    def note_reset(self, stream_id: int) -> None:
-        lately = self.lately_reset
-        lately[stream_id] = None
-        if len(lately) > limits.H2_LATELY_RESET:
-            del lately[next(iter(lately))]
-
-    def forget(self, stream: StreamState) -> None:
-        """It is over in both directions."""
-        stream.closed = True
-        stream.pending.clear()
-        stream.pending_bytes = 0
-        self.window_extra -= stream.window - limits.H2_STREAM_WINDOW_BYTES
-        self.waiting.pop(stream.stream_id, None)
-        del self.streams[stream.stream_id]
-        self.sink.on_stream_closed()
-
-    # -- responses -----------------------------------------------------------------------------------------------------------------
-
-    def start_response(self, stream: StreamState, status: Any, headers: Any) -> None:
-        """Check and keep a response head; it goes out with the first body, or by `send_head`. Raises `AppProtocolError`."""
-        h2_response.give_head(stream, status, headers, self.rules)
-
-    def send_interim(self, stream: StreamState, status: int, headers: Any) -> None:
-        """An interim response, such as 103 Early Hints (RFC 9110 section 15.2). Raises `AppProtocolError`."""
-        block = h2_response.encode_field(b":status", b"%d" % status) + h2_response.encode_fields(headers)
-        if not stream.closed:
-            self.library.encoder.block = block
-            self.library.send_headers(stream.stream_id, INTERIM)
-
-    def send_head(self, stream: StreamState, size: int, more: bool) -> None:
-        """Send the head that is due; `size` bytes of body follow, and `more` tells whether others, or trailers, do."""
-        stream.head_due = False
-        block = stream.response_block
-        # RFC 9110 section 8.6: a 204 has none; a 304, or an answer to HEAD, would need that of the body it does not have.
-        if stream.length < 0 and not more and stream.status != 204 and stream.status != 304 and (size or not stream.bodiless):
-            stream.length = stream.left = size
-            block += h2_response.encode_length(size)
-        last = not more and (size == 0 or stream.bodiless) and not stream.is_short()
-        self.library.encoder.block = block
-        self.library.send_headers(stream.stream_id, FINAL, last)
-        if last:
-            self.end_response(stream)
-
-    def send(self, stream: StreamState, body: bytes, more: bool) -> None:
-        """Send a piece of the body, the head before it if it is still due. With `more` False the response is complete, unless
-        `stream.is_short()`. Raises `AppProtocolError` when the body is longer than its Content-Length."""
-        size = len(body)
-        if not stream.bodiless and 0 <= stream.left < size:
-            sent = stream.length - stream.left + size
-            raise AppProtocolError(f"the response body is longer than its Content-Length: {sent} bytes instead of {stream.length}")
-        if stream.closed:
-            return
-        if stream.head_due:
-            self.send_head(stream, size, more)
-        if stream.ended:
-            return
-        if size and not stream.bodiless:
-            if stream.length >= 0:
-                stream.left -= size
-            stream.pending.append(body)
-            stream.pending_bytes += size
-        if not more and not stream.is_short():
-            stream.end_due = True
-        self.send_some(stream)
-
-    def send_trailers(self, stream: StreamState, headers: Any) -> None:
-        """End the response with trailer fields (RFC 9113 section 8.1). Raises `AppProtocolError`."""
-        block = h2_response.encode_fields(headers)
-        if stream.closed or stream.ended or stream.is_short():
-            return
-        if stream.head_due:
-            self.send_head(stream, 0, True)
-        stream.trailers = b"" if stream.bodiless else block
-        stream.end_due = True
-        self.send_some(stream)
-
-    def send_some(self, stream: StreamState) -> None:
-        """Send what there is room for."""
-        before = stream.pending_bytes
-        while self.send_frame(stream):
-            pass
-        if stream.pending:
-            self.waiting[stream.stream_id] = stream
-        else:
-            self.waiting.pop(stream.stream_id, None)
-        if stream.pending_bytes < before:
-            stream.on_taken()
-
-    def send_waiting(self) -> None:
-        """The peer, or the transport, has room again: a frame of each stream that waits, in turn."""
-        waiting = self.waiting
-        took: dict[int, StreamState] = {}
-        going = True
-        while going and waiting:
-            going = False
-            for stream in tuple(waiting.values()):
-                before = stream.pending_bytes
-                going = self.send_frame(stream) or going
-                if stream.pending_bytes < before or not stream.pending:
-                    waiting.pop(stream.stream_id, None)
-                    if stream.pending:
-                        waiting[stream.stream_id] = stream  # behind the others
-                if stream.pending_bytes < before:
-                    took[stream.stream_id] = stream
-        for stream in took.values():
-            stream.on_taken()
-
-    def send_frame(self, stream: StreamState) -> bool:
-        """Send one DATA frame, or the end. False when there is nothing to send, or no room for it."""
-        library = self.library
-        stream_id = stream.stream_id
-        if not stream.pending:
-            if stream.end_due and not stream.ended:
-                if stream.trailers:
-                    library.encoder.block = stream.trailers
-                    library.send_headers(stream_id, FINAL, True)
-                else:
-                    library.end_stream(stream_id)
-                self.end_response(stream)
-            return False
-        if self.held_back or self.made > limits.H2_OUTPUT_BYTES:
-            return False
-        piece = stream.pending[0]
-        size = len(piece)
-        room = min(library.local_flow_control_window(stream_id), library.max_outbound_frame_size)
-        if room <= 0:
-            return False
-        if size > room:
-            stream.pending[0] = memoryview(piece)[room:]
-            piece = piece[:room]
-            size = room
-        else:
-            stream.pending.popleft()
-            self.control.earn(limits.H2_CONTROL_PER_DATA)
-        stream.pending_bytes -= size
-        self.made += size
-        last = stream.end_due and not stream.pending and not stream.trailers
-        library.send_data(stream_id, piece, last)
-        if last:
-            self.end_response(stream)
-            return False
-        return True
-
-    def end_response(self, stream: StreamState) -> None:
-        stream.ended = True
-        self.control.earn(limits.H2_CONTROL_PER_REQUEST)
-        self.resets.earn(limits.H2_RESETS_PER_REQUEST)
-        if stream.remote_ended:
-            self.forget(stream)
-        else:
-            stream.on_answered()
-
-    # -- leaving, and bytes out ------------------------------------------------------------------------------------------------------
-
-    def announce_leaving(self) -> None:
-        """The first of two GOAWAYs (RFC 9113 section 6.8): nothing is refused yet, but the peer had better go elsewhere. What it sends
-        before it knows is still taken; `on_settled` is called when it knows."""
-        self.goaway(ALL_STREAMS, ErrorCodes.NO_ERROR, "")
-        self.settling = True
-        self.send_raw(PING, 0, SETTLE)
-
-    def stop_taking(self) -> None:
-        """The last GOAWAY: what was begun is finished, what comes now is not looked at, and the peer knows that it can ask elsewhere."""
-        if self.last_taken == ALL_STREAMS:
-            self.settling = False
-            self.last_taken = self.highest
-            self.goaway(self.highest, ErrorCodes.NO_ERROR, "")
-
-    def goaway(self, last_stream_id: int, code: int, why: str) -> None:
-        self.send_raw(GOAWAY, 0, last_stream_id.to_bytes(4, "big") + code.to_bytes(4, "big") + why.encode("ascii", "replace"))
-
-    def send_raw(self, kind: int, stream_id: int, payload: bytes) -> None:
-        """A frame that the library must not know of: after a GOAWAY of its own it would send nothing more."""
-        self.output.append(self.library.data_to_send())
-        self.output.append(frame(kind, 0, stream_id, payload))
-
-    def take_output(self) -> bytes:
-        """What is to be written."""
-        self.made = 0
-        data = self.library.data_to_send()
-        if self.output:
-            data = b"".join((*self.output, data))
-            self.output.clear()
-        return data

@@ -2,73 +2,28 @@
 
 It sees the frames of a connection after the engine has looked at their heads, and it never sees the fields of a message: they go around
 it, to a policy of ours, because it ends the whole connection over one bad request, and a proxy in front has those of many clients on
-one connection. So its HPACK decoder is replaced by one that keeps the fields for us and gives the library a request that it takes for
-good, and its encoder by one that is given blocks that are encoded already.
+one connection. So it is told of a request without its fields, and its encoder is one that is given blocks that are encoded already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
-from hpack import Decoder, Encoder
-from hpack.struct import HeaderTuple
+from hpack import Encoder
 
 from cavalcade import limits
 from cavalcade.wire.h1_response import Rules
 
-ANY_REQUEST: list[HeaderTuple] = [HeaderTuple(b":method", b"GET")]
+NO_FIELDS = b"\x82"  # a header block that says ":method: GET", which is enough of a message for the library
 FINAL = [(b":status", b"200")]
 INTERIM = [(b":status", b"100")]
-
-KEPT_BLOCKS = 64  # decoded heads that are kept for one connection
-KEPT_BLOCK_BYTES = 512
 
 EMPTY_TABLE = b"\x20"  # RFC 7541 section 6.3: the encoder's dynamic table has size 0 from now on
 
 LEARN_CLOSED = 32
-
-
-class Fields:
-    """The decoded fields of one header block. `read` is for whoever makes something of them, and lives as long as they do."""
-
-    __slots__ = ("read", "size", "these")
-
-    def __init__(self, these: list[HeaderTuple]) -> None:
-        self.these = these
-        # RFC 9113 section 6.5.2: the size of a field section, as SETTINGS_MAX_HEADER_LIST_SIZE counts it.
-        self.size = sum([len(name) + len(value) + 32 for name, value in these])
-        self.read: Any = None
-
-
-class FieldDecoder(Decoder):
-    """HPACK. Blocks that change nothing in its table mean the same until one comes that does: they are decoded once."""
-
-    def __init__(self, head_bytes: int) -> None:
-        super().__init__(max_header_list_size=head_bytes * limits.H2_HEAD_FACTOR)
-        self.fields = Fields([])  # of the last block
-        self._kept: dict[bytes, Fields] = {}
-
-    def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
-        """For the library: what it gets says nothing."""
-        kept = self._kept.get(data)
-        if kept is not None:
-            self.fields = kept
-            return ANY_REQUEST
-        entries = self.header_table.dynamic_entries
-        count = len(entries)
-        newest = entries[0] if count else None
-        self.fields = Fields(list(super().decode(data, raw=True)))
-        if len(entries) != count or (count and entries[0] is not newest):
-            self._kept.clear()
-        elif len(data) <= KEPT_BLOCK_BYTES:
-            if len(self._kept) >= KEPT_BLOCKS:
-                self._kept.clear()
-            self._kept[bytes(data)] = self.fields
-        return ANY_REQUEST
 
 
 class BlockEncoder(Encoder):
@@ -80,8 +35,8 @@ class BlockEncoder(Encoder):
 
     def __init__(self) -> None:
         super().__init__()
-        self.block = b""
-        self._say_empty = False
+        self.block = b""  # of the next head
+        self.say_empty = False
 
     @property
     def header_table_size(self) -> int:
@@ -90,12 +45,12 @@ class BlockEncoder(Encoder):
     @header_table_size.setter
     def header_table_size(self, value: int) -> None:
         # RFC 7541 section 4.2: a smaller table must be confirmed. None at all is small enough for whatever comes.
-        self._say_empty = True
+        self.say_empty = True
 
     def encode(self, headers: Any, huffman: bool = True) -> bytes:
         block = self.block
-        if self._say_empty:
-            self._say_empty = False
+        if self.say_empty:
+            self.say_empty = False
             block = EMPTY_TABLE + block
         return block
 
@@ -105,19 +60,17 @@ class Library(H2Connection):
 
     MAX_CLOSED_STREAMS = 1024
 
-    decoder: FieldDecoder
     encoder: BlockEncoder
 
     def __init__(self, rules: Rules, connect: bool) -> None:
         config = H2Configuration(
             client_side=False,
-            validate_inbound_headers=False,  # it would only see ANY_REQUEST
+            validate_inbound_headers=False,  # it sees none
             normalize_inbound_headers=False,
             validate_outbound_headers=False,
             normalize_outbound_headers=False,
         )
         super().__init__(config)
-        self.decoder = FieldDecoder(rules.head_bytes)
         self.encoder = BlockEncoder()
         self._opened = 0
         settings = {

@@ -23,11 +23,13 @@ class StreamState:
         "left",
         "length",
         "method",
+        "ours",
         "pending",
         "pending_bytes",
         "received",
         "remote_ended",
         "response_block",
+        "room",
         "status",
         "stream_id",
         "trailers",
@@ -38,6 +40,8 @@ class StreamState:
     def __init__(self, stream_id: int) -> None:
         self.stream_id = stream_id
         self.closed = False
+        self.ours = False  # the library does not know of it: its request was whole with its head
+        self.room = 0  # of ours: what the peer's window has left for it
         # the request
         self.method = ""
         self.remote_ended = False  # END_STREAM has come

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from cavalcade import limits
 from cavalcade.testing.http2 import GET, POST, make
 
 HEAD = [(b":method", b"HEAD"), *GET[1:]]
@@ -315,6 +316,44 @@ def test_a_client_that_says_goodbye_still_gets_what_it_asked_for(run: Any, serve
             )
             answer = await client.over(1)
             assert len(answer.body) == 10_000_003
+
+    run(main())
+
+
+def test_a_client_that_complains_is_logged(run: Any, serve: Any, speak: Any) -> None:
+    async def main() -> None:
+        async with serve(app) as served:
+            client = await speak(served)
+            await client.send(make(7, 0, 0, b"\0" * 7 + b"\x01bad\n") + make(7, 0, 0, b"\0" * 6 + b"\x77\x77"))
+            assert (await client.ask(1)).status == 200
+            (line,) = served.log()
+            assert line.endswith("ends its connection with PROTOCOL_ERROR, b'bad\\n'")
+
+    run(main())
+
+
+def test_apps_that_work_on_for_nobody_are_bounded(run: Any, serve: Any, speak: Any) -> None:
+    """Rapid reset, a hundred at a time: what was cancelled is still being worked on."""
+
+    async def main() -> None:
+        go = asyncio.Event()
+
+        async def deaf(scope: Any, receive: Any, send: Any) -> None:
+            await go.wait()
+
+        async with serve(deaf, lifespan="off") as served:
+            client = await speak(served)
+            peer = client.peer
+            running = served.server._context.serving.running
+            for number in range(1, 2 * limits.H2_STREAMS, 2):
+                await client.send(peer.request(number))
+            await served.until(lambda: len(running) == limits.H2_STREAMS)
+            await client.send(b"".join(peer.rst(number) for number in range(1, 2 * limits.H2_STREAMS, 2)))
+            assert (await client.ask(2 * limits.H2_STREAMS + 1)).reset == 7  # REFUSED_STREAM: it may be tried again
+            assert len(running) == limits.H2_STREAMS
+            assert [line for line in served.log() if "requests that it has cancelled are still being worked on" in line]
+            go.set()
+            await served.until(lambda: not running)
 
     run(main())
 

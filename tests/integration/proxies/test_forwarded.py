@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,23 @@ def test_clients_of_a_unix_socket_are_trusted_unless_told_otherwise(run: Any, se
         async with serve(app, bind=f"unix:{tmp_path}/b", lifespan="off", trusted_proxies="loopback") as served:
             await served.ask(said)
         assert app.clients == [("203.0.113.7", 0), None]
+
+    run(main())
+
+
+def test_an_ipv4_client_of_an_inherited_socket_for_both_families_has_its_ipv4_address(run: Any, serve: Any, app: Any) -> None:
+    async def main() -> None:
+        try:
+            both = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+        except (OSError, ValueError):
+            pytest.skip("this machine has no IPv6, or no sockets for both families")
+        port = both.getsockname()[1]
+        async with serve(app, bind=f"fd://{both.detach()}", **OPTIONS) as served:
+            served.url = f"http://127.0.0.1:{port}"
+            await served.ask(request())
+            await served.ask(request("X-Forwarded-For: 203.0.113.7"))
+            assert [client[0] for client in app.clients] == ["127.0.0.1", "203.0.113.7"]
+            assert app.scopes[0]["server"] == ("127.0.0.1", port)
 
     run(main())
 

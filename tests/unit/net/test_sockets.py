@@ -260,6 +260,7 @@ def test_whoever_finds_a_socket_file_can_connect_and_never_sees_another_mode(bin
     """Watched by another process, which looks as often as it can."""
     watch = """
 import os, socket, stat, sys
+test = os.getppid()
 seen = set()
 for path in sys.argv[1:]:
     print("watching", flush=True)
@@ -268,7 +269,8 @@ for path in sys.argv[1:]:
             seen.add(oct(stat.S_IMODE(os.lstat(path).st_mode)))
             break
         except FileNotFoundError:
-            pass
+            if os.getppid() != test:
+                sys.exit("the test is gone")
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(path)
     seen.add(oct(stat.S_IMODE(os.lstat(path).st_mode)))
@@ -290,10 +292,12 @@ def test_the_file_of_a_dead_server_is_replaced_without_a_moment_in_between(bind:
         dead.bind(str(path))
     watch = """
 import os, sys
+test = os.getppid()
 before = os.lstat(sys.argv[1]).st_ino
 print("watching", flush=True)
 while os.lstat(sys.argv[1]).st_ino == before:
-    pass
+    if os.getppid() != test:
+        sys.exit("the test is gone")
 print("replaced")
 """
     with subprocess.Popen([sys.executable, "-c", watch, str(path)], stdout=subprocess.PIPE, text=True) as watcher:

@@ -68,6 +68,7 @@ class Driven:
         self.refused: list[Recorded] = []
         self.malformed: list[StreamFault] = []
         self.settled = 0
+        self.complaints: list[tuple[int, bytes]] = []
         self.full = False
         self.reads = True
         self.answer: Callable[[Recorded], None] | None = None
@@ -84,6 +85,9 @@ class Driven:
 
     def on_malformed(self, error: StreamFault) -> None:
         self.malformed.append(error)
+
+    def on_complaint(self, code: int, why: bytes) -> None:
+        self.complaints.append((code, why))
 
     def on_settled(self) -> None:
         self.settled += 1

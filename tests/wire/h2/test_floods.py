@@ -386,6 +386,7 @@ def test_two_goaways_and_what_comes_between_is_taken(drive: Any) -> None:
 
 def test_the_peers_goaway_ends_nothing_that_was_begun(drive: Any) -> None:
     driven = drive()
-    driven.feed(driven.peer.request(1), make(GOAWAY, 0, 0, b"\0" * 8))
+    driven.feed(driven.peer.request(1), make(GOAWAY, 0, 0, b"\0" * 8), make(GOAWAY, 0, 0, b"\0" * 7 + b"\1why"))
+    assert driven.complaints == [(1, b"why")]
     driven.answer_all()
     assert driven.peer.answers[1].body == b"hello"
