@@ -147,44 +147,14 @@ class Server:
         settings = self.settings
         loaded = loader.load(settings) if isinstance(self.app, str) else loader.usable(self.app, "the app", settings)
         self.app = loaded.app
-        loop = asyncio.get_running_loop()
         app = cast(ASGIApp, loaded.app)
         if settings.mount_path:
             app = AsgiMount(app, settings.mount_path)
         self._lifespan = Lifespan(app, settings.lifespan if loaded.interface == "asgi" else "off", whole_traces=settings.traceback)
         await self._lifespan.startup()
-        serving = Serving(app, loop, self._lifespan.context)
-        serving.state = self._lifespan.state
-        serving.extensions = asgi_scope.extensions(serving, debug=settings.log_level == "debug")
-        serving.cancel_on_disconnect = settings.cancel_on_disconnect
-        serving.root_path = settings.root_path
-        serving.raw_root_path = quote(settings.root_path).encode("ascii")
-        if settings.ws == "auto" and loaded.interface == "asgi":
-            serving.websocket_rules = WebSocketRules(
-                message_bytes=settings.ws_max_size,
-                queue=settings.ws_max_queue,
-                deflate=settings.ws_per_message_deflate,
-                ping_s=settings.ws_ping_interval,
-                pong_s=settings.ws_ping_timeout,
-                accept_s=settings.ws_accept_timeout,
-            )
-        rules = Rules(
-            request_line=settings.limit_request_line,
-            header_fields=settings.limit_request_fields,
-            head_bytes=settings.limit_request_head,
-            body_bytes=settings.limit_request_body,
-            server=b"cavalcade" if settings.server_header else b"",
-        )
-        access_class = NamedAccessLog if settings.request_id != "off" else AccessLog
-        access = access_class(settings) if settings.access_log else None
+        serving = new_serving(settings, app, self._lifespan, websockets=loaded.interface == "asgi")
         place = self._place
-        self._context = ConnectionContext(serving, settings, rules, access, place.row)
-        self._context.forwarding.advise = place.advise
-        self._context.http2 = http2.maybe_connection(named=settings.request_id != "off") if settings.http2 else None
-        self._context.connection_class = Connection
-        if settings.request_id != "off":
-            self._context.connection_class = NamedConnection
-            self._context.request_ids = RequestIds(settings.request_id)
+        self._context = new_context(settings, serving, place)
         if loaded.interface == "wsgi":
             # Under a supervisor two workers overlap in every reload, whatever their number is.
             multiprocess = place.siblings is not None
@@ -307,6 +277,47 @@ class Server:
             with contextlib.suppress(OSError):
                 close(listener)
         self._listeners = []
+
+
+def new_serving(settings: Settings, app: ASGIApp, lifespan: Lifespan, *, websockets: bool) -> Serving:
+    """What the requests of this worker share, in the running loop."""
+    serving = Serving(app, asyncio.get_running_loop(), lifespan.context)
+    serving.state = lifespan.state
+    serving.extensions = asgi_scope.extensions(serving, debug=settings.log_level == "debug")
+    serving.cancel_on_disconnect = settings.cancel_on_disconnect
+    serving.root_path = settings.root_path
+    serving.raw_root_path = quote(settings.root_path).encode("ascii")
+    if settings.ws == "auto" and websockets:
+        serving.websocket_rules = WebSocketRules(
+            message_bytes=settings.ws_max_size,
+            queue=settings.ws_max_queue,
+            deflate=settings.ws_per_message_deflate,
+            ping_s=settings.ws_ping_interval,
+            pong_s=settings.ws_ping_timeout,
+            accept_s=settings.ws_accept_timeout,
+        )
+    return serving
+
+
+def new_context(settings: Settings, serving: Serving, place: Place) -> ConnectionContext:
+    """What the connections of this worker share."""
+    named = settings.request_id != "off"
+    rules = Rules(
+        request_line=settings.limit_request_line,
+        header_fields=settings.limit_request_fields,
+        head_bytes=settings.limit_request_head,
+        body_bytes=settings.limit_request_body,
+        server=b"cavalcade" if settings.server_header else b"",
+    )
+    access = (NamedAccessLog if named else AccessLog)(settings) if settings.access_log else None
+    context = ConnectionContext(serving, settings, rules, access, place.row)
+    context.forwarding.advise = place.advise
+    context.http2 = http2.maybe_connection(named=named) if settings.http2 else None
+    context.connection_class = Connection
+    if settings.request_id != "off":
+        context.connection_class = NamedConnection
+        context.request_ids = RequestIds(settings.request_id)
+    return context
 
 
 def new_asgi_call(serving: Serving) -> NewCall:
