@@ -14,7 +14,8 @@ from outcome import Outcome
 from subjects import Running, Subject
 
 from cavalcade.testing.live import ServerDied
-from cavalcade.testing.traffic import Mix, Note, Report, Traffic, deploy
+from cavalcade.testing.traffic import Mix, Traffic, deploy
+from cavalcade.testing.traffic_report import Note, Report
 
 RELOAD_S = 20.0  # a reload that takes longer has not worked
 SHOWN_LOSSES = 40
@@ -40,6 +41,7 @@ class Drill:
         self.options = options
         self.subject = subject
         self.outcome = Outcome(f"{subject.name} ({options.loop})" if options.loop else subject.name, name)
+        self.reports: list[Report] = []  # of the traffic that has ended
         self._said: list[str] = []
 
     @contextmanager
@@ -71,10 +73,10 @@ class Drill:
             self.add(traffic.stop())
 
     @contextmanager
-    def last_traffic(self, server: Running) -> Iterator[Callable[[int], float]]:
+    def last_traffic(self, server: Running, mix: Mix | None = None) -> Iterator[Callable[[int], float]]:
         """Traffic on a server that ends meanwhile, and a function that tells the server so by a signal, and when that was. To be
         refused after it is no loss."""
-        traffic = Traffic(server.address)
+        traffic = Traffic(server.address, mix)
         traffic.start()
         told: list[float] = []
 
@@ -91,6 +93,7 @@ class Drill:
     def add(self, report: Report, forgiven: Callable[[Note], bool] = lambda note: False) -> None:
         """Enter a report into the outcome, without the failures that are `forgiven`."""
         outcome = self.outcome
+        self.reports.append(report)
         outcome.requests += report.requests
         outcome.worst_ms = max(outcome.worst_ms, report.worst_ms)
         unforgiven = [note for note in report.failures if not forgiven(note)]

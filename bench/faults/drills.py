@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import deaths
-import http2
+import protocols
 import psutil
 import stalls
 import tls
@@ -28,7 +28,8 @@ from subjects import Running, Subject
 
 from cavalcade.testing.live import ServerDied
 from cavalcade.testing.streams import Streams
-from cavalcade.testing.traffic import SLOW_S, Mix, deploy
+from cavalcade.testing.traffic import Mix, deploy
+from cavalcade.testing.traffic_report import SLOW_S
 
 UPGRADES = 5
 STREAMS = 50
@@ -310,17 +311,17 @@ FOR_OURS: dict[str, Callable[[Drill], None]] = {
     "streams-reload": streams_reload,
     "streams-stop": streams_stop,
     "upgrade": upgrade,
-    **http2.DRILLS,
+    **protocols.DRILLS,
     **deaths.DRILLS,
     **stalls.DRILLS,
     **tls.DRILLS,
 }
 ALL = FOR_ALL | FOR_OURS
 GROUPS: dict[str, tuple[str, ...]] = {
-    "http2": tuple(http2.DRILLS),
     "deaths": tuple(deaths.DRILLS),
     "stalls": tuple(stalls.DRILLS),
     "tls": tuple(tls.DRILLS),
+    **{group: tuple(name for name in protocols.DRILLS if name.startswith(group)) for group in ("websocket", "http2")},
 }
 
 

@@ -30,6 +30,8 @@ WSGI_SPOOL_BYTES = 1024 * MIB  # longest body kept in a file with threads=0, whe
 WSGI_RESPONSE_BYTES = 1 * MIB  # of a streamed response that the client has not taken, before the app's thread waits for it
 WSGI_TURN_S = 0.005  # with threads=0 a response that is made piece by piece lets others have their turn after this long
 FILE_READ_BYTES = 64 * KIB  # read at a time of a file that the kernel cannot send by itself (TLS, HTTP/2)
+STATIC_THREADS = 4  # that look at the disk for `static`; each waits for one file at a time
+STATIC_MAX_AGE_S = 60.0  # WhiteNoise has the same: a page with many files asks once, a new version is seen soon
 FILE_TURN_BYTES = 1 * MIB  # that the kernel is asked to send of a file before others have their turn
 UNREAD_BODY_BYTES = 256 * KIB  # body bytes that are read and thrown away to keep a connection; beyond it: closed
 LINGER_S = 2.0  # after our last byte, how long the peer's bytes are read so that it sees the answer, not a reset

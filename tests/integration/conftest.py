@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import re
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -253,3 +255,14 @@ def serve(caplog: pytest.LogCaptureFixture) -> Serve:
 def truncated() -> type[Truncated]:
     """What `Wire.response` raises when a response is not whole."""
     return Truncated
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Files by their size in bytes, around the borders of how they are sent. What is in them does not repeat."""
+    folder = tmp_path_factory.mktemp("files")
+    made = {}
+    for size in (0, 1, 65536, 65537, 3_000_000):
+        made[size] = folder / str(size)
+        made[size].write_bytes(random.Random(size).randbytes(size))
+    return made

@@ -15,7 +15,8 @@ import pytest
 from cavalcade.testing import LiveServer
 from cavalcade.testing.clients import processes, wait_gone
 from cavalcade.testing.streams import Streams
-from cavalcade.testing.traffic import Mix, Report, Traffic, deploy
+from cavalcade.testing.traffic import Mix, Traffic, deploy
+from cavalcade.testing.traffic_report import Report
 
 RELOAD_S = 30.0
 SHARE = 500  # requests between two things that are done to the server

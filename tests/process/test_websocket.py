@@ -6,6 +6,8 @@ import asyncio
 import signal
 import socket
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ import pytest
 import websockets
 
 from cavalcade.testing import LiveServer, write_app
+from cavalcade.testing.traffic import Mix, Traffic, deploy
 
 CLIENTS = 12
+WAIT_S = 30.0
 
 APP = """
     import os
@@ -107,48 +111,66 @@ def ledger(folder: Path) -> Counter[str]:
     return Counter((folder / "ledger").read_text().split())
 
 
+@contextmanager
+def busy(folder: Path, *options: str, trust: Path | str = "") -> Iterator[tuple[LiveServer, Traffic]]:
+    """A server, and WebSockets of all kinds on it. Whatever a Close has left unanswered is sent again; so in the end every message must
+    have been answered, and the app must have been given each of them once."""
+    deploy(folder)
+    with LiveServer("main:app", "--workers", "2", "--no-access-log", *options, cwd=folder) as server:
+        with Traffic(server.address, Mix.only(websockets=8), trust=trust) as traffic:
+            traffic.wait_requests(200)
+            yield server, traffic
+        assert [note for note in traffic.report.failures if note.what != "refused" or server.process.poll() is None] == []
+        given = Counter((folder / "ledger").read_text().split())
+        assert [token for token, times in given.items() if times > 1] == []
+        assert [token for token in traffic.report.left if token in given] == []
+        assert not [line for line in server.lines if "warning" in line or "error" in line]
+
+
+def reload_twice(folder: Path, server: LiveServer, traffic: Traffic) -> None:
+    for number in (2, 3):
+        deploy(folder, f"v{number}")
+        mark = server.mark()
+        server.signal(signal.SIGHUP)
+        server.wait_line("reloaded in", WAIT_S, after=mark)
+        traffic.wait_requests(traffic.progress.requests + 200)
+
+
 @pytest.mark.slow
-def test_a_reload_closes_every_websocket_with_1012_and_loses_nothing_acknowledged(tmp_path: Path, run: Any, loop_name: str) -> None:
-    write_app(tmp_path, APP)
-
-    async def main() -> None:
-        with LiveServer("main:app", "--workers", "2", "--no-access-log", "--loop", loop_name, cwd=tmp_path) as server:
-            crowd = Crowd(server)
-            await acknowledged(crowd, 200)
-            for _ in range(2):
-                mark = server.mark()
-                server.signal(signal.SIGHUP)
-                await line(server, "reloaded in", mark)
-                await acknowledged(crowd, 100)
-            await crowd.stop()
-            assert crowd.trouble == []
-            assert set(crowd.closes) == {1012, "by the client"}
-            assert crowd.closes[1012] >= CLIENTS
-            done = ledger(tmp_path)
-            assert [each for each in crowd.acknowledged if done[each] != 1] == []
-            assert not any("rror" in each for each in server.lines)
-
-    run(main())
+def test_a_reload_closes_with_1012_and_every_message_is_answered_and_done_once(tmp_path: Path, loop_name: str) -> None:
+    with busy(tmp_path, "--loop", loop_name) as (server, traffic):
+        reload_twice(tmp_path, server, traffic)
+    report = traffic.report
+    assert {*report.ends} == {"1012", "by the client"}
+    assert report.ends["1012"] >= 8
+    assert {*report.versions} == {"v1", "v2", "v3"}
+    assert {*report.kinds} == {"ws", "ws-pausing", "ws-short", "ws-large"}
 
 
 @pytest.mark.slow
-def test_recycling_closes_with_1012_and_loses_nothing_acknowledged(tmp_path: Path, run: Any) -> None:
-    write_app(tmp_path, APP)
+def test_over_tls_too(tmp_path: Path, authority: Any, loop_name: str) -> None:
+    with busy(tmp_path, *authority.pair.flags, "--loop", loop_name, trust=authority.file) as (server, traffic):
+        reload_twice(tmp_path, server, traffic)
+    assert {*traffic.report.ends} == {"1012", "by the client"}
+    assert traffic.report.ends["1012"] >= 8
 
-    async def main() -> None:
-        options = ("--workers", "2", "--no-access-log", "--max-age", "1s")
-        with LiveServer("main:app", *options, cwd=tmp_path) as server:
-            crowd = Crowd(server)
-            for _ in range(3):
-                await line(server, "has left", server.mark())
-            await acknowledged(crowd, 100)
-            await crowd.stop()
-            assert crowd.trouble == []
-            assert set(crowd.closes) == {1012, "by the client"}
-            done = ledger(tmp_path)
-            assert [each for each in crowd.acknowledged if done[each] != 1] == []
 
-    run(main())
+@pytest.mark.slow
+def test_recycling_closes_with_1012_and_every_message_is_answered_and_done_once(tmp_path: Path, loop_name: str) -> None:
+    with busy(tmp_path, "--loop", loop_name, "--max-age", "1s") as (server, traffic):
+        for _ in range(3):
+            server.wait_line("has left", WAIT_S, after=server.mark())
+        traffic.wait_requests(traffic.progress.requests + 100)
+    assert {*traffic.report.ends} == {"1012", "by the client"}
+
+
+@pytest.mark.slow
+def test_a_stop_closes_with_1001_and_what_the_app_was_given_is_answered(tmp_path: Path, loop_name: str) -> None:
+    with busy(tmp_path, "--loop", loop_name) as (server, traffic):
+        server.signal(signal.SIGTERM)
+        server.wait_exit(0)
+    assert {*traffic.report.ends} <= {"1001", "by the client"}
+    assert traffic.report.ends["1001"] >= 6
 
 
 def test_a_stop_closes_every_websocket_with_1001(tmp_path: Path, run: Any) -> None:

@@ -247,6 +247,20 @@ def test_after_our_close_nothing_is_kept_and_the_answer_is_found() -> None:
     assert server.fault == ""
 
 
+@pytest.mark.parametrize("cut", CUTS)
+def test_an_answer_to_our_close_in_the_middle_of_a_message_is_no_fault(cut: Cut) -> None:
+    """The client has heard that we leave, and does not send the rest."""
+    client = ClientProtocol(parse_uri("ws://test/"), state=State.OPEN)
+    client.send_binary(b"the first half", fin=False)
+    server = engine()
+    assert heard(server, b"".join(client.data_to_send()), cut) == []
+    server.close(1012, "bye")
+    client.receive_data(b"".join(server.out))
+    assert heard(server, b"".join(client.data_to_send()), cut) == []
+    assert server.ended
+    assert server.fault == ""
+
+
 @pytest.mark.parametrize("code", [-1, 0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65536, 1 << 40])
 def test_a_code_that_may_not_be_sent_changes_nothing(code: int) -> None:
     server = engine()

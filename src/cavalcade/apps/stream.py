@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from cavalcade.types import ASGIApp
 from cavalcade.wire.ws import WebSocketRules
+
+# The key in scope and environ: what the request is called in all logs, where `request_id` is on.
+REQUEST_ID = "cavalcade.request_id"
 
 
 class Stream(Protocol):
     """One request's way back to its client, whatever the protocol under it."""
 
     write_paused: bool  # the client takes less than the app sends: wait with `wait_writable()`
-    extensions: dict[str, dict[str, Any]]  # what it can do beyond a plain response, by the names of the ASGI extensions
 
     def start(self, status: int, headers: Any) -> None:
         """Check and keep the response head. Raises `AppProtocolError`."""
@@ -24,17 +27,22 @@ class Stream(Protocol):
         """Send a piece of the body, the head before it if it is still due. Raises `AppProtocolError`."""
 
     def hint(self, links: list[tuple[bytes, bytes]]) -> None:
-        """Send 103 Early Hints with these fields. Only where `http.response.early_hint` is among the extensions."""
+        """Send 103 Early Hints with these fields, where it is not too late and the client knows what that is. Raises `AppProtocolError`."""
 
     def end(self, trailers: list[tuple[bytes, bytes]]) -> None:
-        """End the response behind the last `write` with trailer fields. Only where `http.response.trailers` is among the extensions."""
+        """End the response behind the last `write`, which said that there is more, with trailer fields where it can have any. They
+        have been checked."""
 
     def reword(self, reason: bytes) -> None:
         """Give the head that was just kept a reason phrase of the app's own, where the protocol has one."""
 
-    def send_file(self, fd: int, offset: int, count: int) -> None:
-        """Send `count` bytes of a regular file as the whole body, the head before them. `fd` is the stream's from now on. What happens
-        then is as after the last `write`; a file that turns out to be shorter is a response that is."""
+    def send_file(self, fd: int, offset: int, count: int, more: bool = False, done: Callable[[], None] | None = None) -> None:
+        """Send `count` bytes of a regular file, the head before them if it is still due. `fd` is the stream's from now on, in any
+        case. Nothing else may be written until `done` is called, which it is not when the client goes before; a file that turns out to be
+        shorter ends the response so that the client can tell. Without `more` it then is as after the last `write`. Raises as `write`."""
+
+    def body_left(self) -> int:
+        """How many bytes of body the response that was started still lacks of its Content-Length; -1 where it has none."""
 
     def wait_writable(self) -> asyncio.Future[None]:
         """Done when the client has taken enough, or is gone."""
@@ -44,6 +52,9 @@ class Stream(Protocol):
 
     def switch(self, headers: list[tuple[bytes, bytes]]) -> Pipe:
         """Agree to change the protocol, with these fields in the answer. Raises `AppProtocolError` with nothing sent."""
+
+    def progress(self) -> int | None:
+        """How many bytes of body were sent; None while it is the client that is waited for."""
 
     def cut(self) -> None:
         """End the response where it is; the client can tell that it is not complete."""
@@ -116,6 +127,13 @@ class Call(Protocol):
     def cancel(self) -> None:
         """The time is up."""
 
+    def progress(self) -> int | None:
+        """A number that grows while the app answers; None while it is not the app that is waited for."""
+
+    def time_out(self) -> bool:
+        """It has not gone on for `request_timeout`: answer 504 or, behind the head, end the response so that the client can tell, and have
+        the app stop if that can be done. True if answered."""
+
     def left_behind(self) -> str:
         """Why it is still there a while after it was cancelled, for the log."""
 
@@ -166,5 +184,7 @@ class Serving:
         self.websockets: set[WebSocketCall] = set()  # those whose connection is not over
         self.websocket_rules: WebSocketRules | None = None  # None: requests for one are treated as plain ones
         self.leave_code = 1012  # what WebSockets are closed with when this worker leaves
+        self.extensions: dict[str, Any] = {}  # of the scope of a request
+        self.cancel_on_disconnect = False
         self.root_path = ""
         self.raw_root_path = b""

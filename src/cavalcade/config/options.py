@@ -84,6 +84,17 @@ class Settings:
         metavar="NAME",
     )
 
+    # -- files
+    static: tuple[str, ...] = option(
+        (),
+        "Serve the files of a directory below a path prefix, without the app: /static=./public (see docs/static.md). Repeatable.",
+        "files",
+        metavar="/PREFIX=DIR",
+    )
+    static_max_age: Seconds = option(
+        limits.STATIC_MAX_AGE_S, "How long clients may use a file of static without asking again; 0 for not at all.", "files", minimum=0
+    )
+
     # -- where to listen
     bind: tuple[str, ...] = option(
         (), "Address to listen on: host:port, [v6]:port, unix:/path or fd://N (see docs/binds.md). Repeatable.", "listen", short="-b"
@@ -184,6 +195,13 @@ class Settings:
     body_timeout: Seconds = option(
         limits.BODY_TIMEOUT_S, "Close a connection whose request body stands still this long.", "timeouts", minimum=0.1
     )
+    request_timeout: Seconds = option(
+        0.0,
+        "Give a request up whose app sends nothing for this long while it could: 504, and the app is cancelled; 0 for never.",
+        "timeouts",
+        minimum=0,
+    )
+    cancel_on_disconnect: bool = option(False, "Cancel an ASGI app whose client is gone before the response is complete.", "timeouts")
     write_timeout: Seconds = option(
         limits.WRITE_TIMEOUT_S, "Close a connection whose client takes nothing for this long.", "timeouts", minimum=0.1
     )
@@ -271,6 +289,12 @@ class Settings:
     date_header: bool = option(True, "Send the Date header.", "responses")
 
     # -- logs
+    request_id: Literal["off", "make", "trusted", "accept"] = option(
+        "off",
+        "Name every request, in X-Request-ID and all logs: make a name; or take that of the client, from trusted_proxies only or from "
+        "anybody, its traceparent's where it gives no other.",
+        "logs",
+    )
     log_level: LogLevel = option("info", "Least important level that is logged.", "logs")
     log_format: Literal["auto", "text", "plain", "json"] = option(
         "auto", "text has colours, plain has none, json is one object a line; auto is text on a terminal, else plain.", "logs"

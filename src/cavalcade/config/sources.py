@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cavalcade.config import addresses, certificates, checks, cpus, trusted
+from cavalcade.config import addresses, certificates, checks, cpus, static_mounts, trusted
 from cavalcade.config.options import Settings
 from cavalcade.config.trusted import Trusted
 from cavalcade.config.values import OPTIONS, Option, advise, find, quote, read
@@ -108,6 +108,8 @@ def _normal(option: Option, value: Any) -> Any:
         read_one = trusted.entry if option.name == "trusted_proxies" else trusted.header
         words = [word for item in value for word in item.replace(",", " ").split()]
         return tuple(dict.fromkeys(read_one(word) for word in words))
+    if option.name == "static":
+        return tuple(static_mounts.canonical(item) for item in value)
     if option.name == "ssl_sni":
         return tuple(certificates.certificate_for(item) for item in value)
     if option.name == "host":
@@ -150,6 +152,7 @@ def resolve(
         values[name], origins[name] = given.value, given.origin
     _settle_addresses(reading, values, origins)
     _settle_workers(reading, values, origins, root)
+    values["static"] = tuple(static_mounts.placed(item, cwd) for item in values["static"])
     if trusted.ANY in values["trusted_proxies"]:
         _note_trust_in_all(reading, values, origins)
     if values["http2"] and origins["http2"] != "default" and not checks.installed("h2"):

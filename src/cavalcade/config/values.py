@@ -38,7 +38,7 @@ FOREIGN: Mapping[str, str] = {
     "k": "not needed: every worker has an event loop, and serves WSGI apps in its threads",
     "worker_connections": "not needed: a worker has no fixed number of connections",
     "http": "not needed: there is one HTTP/1.1 parser",
-    "timeout": "use head_timeout, body_timeout and write_timeout",
+    "timeout": "use request_timeout for an app that hangs, stall_kill for a blocked loop, body_timeout and write_timeout for clients",
     "timeout_worker_healthcheck": "use boot_timeout",
     "keepalive": "use keep_alive",
     "uds": "use bind unix:/path",

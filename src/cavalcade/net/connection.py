@@ -6,7 +6,9 @@ Requests of one connection are answered one after the other. While one runs, lat
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from cavalcade import limits
@@ -15,9 +17,9 @@ from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.asgi.order import NOTHING as NOTHING_SENT
 from cavalcade.apps.asgi.websocket import WebSocketExchange, open_call
 from cavalcade.apps.stream import Call, Pipe
-from cavalcade.errors import PeerError, PeerTooSlow
+from cavalcade.errors import AppProtocolError, PeerError, PeerTooSlow
 from cavalcade.net.context import ConnectionContext
-from cavalcade.net.files import KernelSend, ReadSend
+from cavalcade.net.files import H1File
 from cavalcade.net.handover import Passport
 from cavalcade.net.link import BODY, FIRST_BYTE, FLUSH, HEAD, IDLE, LINGER, Link
 from cavalcade.net.overload import failure_headers, turn_away
@@ -37,8 +39,6 @@ perf_counter = time.perf_counter
 
 class Connection(Link):
     """Speaks HTTP/1.1 and HTTP/1.0."""
-
-    extensions: dict[str, dict[str, Any]] = {}
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Connection(Link):
         self.started = 0.0
         # the response
         self.sent_bytes = 0
-        self.file: KernelSend | ReadSend | None = None
+        self.file: H1File | None = None
 
     # -- called by the transport ---------------------------------------------------------------------------------------------
 
@@ -153,11 +153,11 @@ class Connection(Link):
                 self.deadline = 0.0
             else:
                 self.await_request_body(head)
-            if context.wsgi is None:
+            if context.new_call is None:
                 scope = asgi_scope.build(context.serving, self.template, head)
                 exchange = Exchange(context.serving, self, scope, head.length != 0)
             else:
-                exchange = context.wsgi.new_call(self, head, self.template)
+                exchange = context.new_call(self, head, self.template)
         self.exchange = exchange
         if self.continue_due:
             # Not at once: the body may be right behind the head, and then nobody waits to be told to go on.
@@ -256,31 +256,39 @@ class Connection(Link):
                 self.transport.write(piece)
 
     def hint(self, links: list[tuple[bytes, bytes]]) -> None:
-        raise NotImplementedError
+        hints = self.engine.early_hints(links)
+        if hints and not self.head_is_out() and not self.transport.is_closing():
+            self.transport.write(hints)
 
     def end(self, trailers: list[tuple[bytes, bytes]]) -> None:
-        raise NotImplementedError
+        last = self.engine.end_chunks(trailers)
+        if last and not self.transport.is_closing():
+            self.transport.write(last)
+        self.response_done()
 
     def reword(self, reason: bytes) -> None:
         self.engine.reword(reason)
 
-    def send_file(self, fd: int, offset: int, count: int) -> None:
+    def send_file(self, fd: int, offset: int, count: int, more: bool = False, done: Callable[[], None] | None = None) -> None:
         engine = self.engine
-        if engine.response_bodiless or self.secure:
-            self.file = ReadSend(self, self.context.loop, fd, offset, 0 if engine.response_bodiless else count)
-        else:
-            before, _ = engine.frame(count, False)
+        try:
+            before, behind = engine.frame(count, more)
+        except AppProtocolError:
+            os.close(fd)
+            raise
+        if before:
             self.write_now(before)
-            self.file = KernelSend(self, fd, offset, count, self.file_sent)
+        sent = 0 if engine.response_bodiless else count
+        self.file = H1File(self, fd, offset, sent, last=not more, behind=behind, done=done)
         self.file.start()
 
-    def file_sent(self, sent: int) -> None:
-        """The kernel has taken the file, or as much as there was of it."""
+    def progress(self) -> int | None:
+        waits = self.body_pending and not self.read_paused and not self.continue_due
+        return None if waits or self.write_paused or self.file is not None else self.sent_bytes
+
+    def body_left(self) -> int:
         engine = self.engine
-        self.file = None
-        self.sent_bytes = sent
-        engine.response_left = engine.response_length - sent
-        self.response_done()
+        return engine.response_length if engine.head_due or engine.response_length < 0 else engine.response_left
 
     def head_is_out(self) -> bool:
         """Has the client seen anything of the response that is being sent?"""
@@ -321,6 +329,9 @@ class Connection(Link):
         if not self.head_is_out():
             self.fail(503, "Service Unavailable")
             return
+        if self.file is not None:
+            self.file.stop()
+            self.file = None
         self.exchange = None
         self.account(self.engine.response_status)
         self.close()

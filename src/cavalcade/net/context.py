@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from cavalcade.apps.static.service import NewCall
 from cavalcade.apps.stream import Serving
 from cavalcade.apps.wsgi.service import Service
 from cavalcade.board import layout
@@ -19,8 +20,10 @@ from cavalcade.observe.peers import PeerLog
 from cavalcade.wire.h1_response import Rules
 
 if TYPE_CHECKING:
+    from cavalcade.net.connection import Connection
     from cavalcade.net.h2 import H2Connection
     from cavalcade.net.link import Link
+    from cavalcade.net.request_ids import RequestIds
 
 
 def _nothing() -> None:
@@ -35,11 +38,14 @@ class ConnectionContext:
         self.serving = serving
         self.loop = serving.loop
         self.wsgi: Service | None = None  # there when the app is a WSGI app
+        self.new_call: NewCall | None = None  # makes the call of a request; None where that is always an ASGI app's `Exchange`
         self.rules = rules
         self.access = access
         self.peer_log = PeerLog()
         self.overload_log = PeerLog()  # a flood of one kind must not hide the other
         self.tls_log = PeerLog()
+        self.connection_class: type[Connection]  # speaks HTTP/1
+        self.request_ids: RequestIds  # there where `connection_class` names its requests
         self.http2: type[H2Connection] | None = None  # speaks it, where that is wanted and the library installed
         self.limit = settings.limit_concurrency  # requests in flight; 0 for no limit
         self.connections: set[Link] = set()

@@ -7,11 +7,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cavalcade import limits
 from cavalcade.apps.stream import Stream
 from cavalcade.net.link import Link
+
+if TYPE_CHECKING:
+    from cavalcade.net.connection import Connection
 
 # The file system, or the kind of file, that the kernel cannot send from.
 _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -105,14 +108,19 @@ class KernelSend:
 
 
 class ReadSend:
-    """A file is read and written to a stream, whatever is under it. The end of the file, or `stop()`, is the end of the body."""
+    """A file is read, and given to `write` only as fast as the client of the stream takes it. `done(sent)` is called once, after the last
+    piece; never after `stop()`."""
 
-    def __init__(self, stream: Stream, loop: Any, fd: int, offset: int, count: int) -> None:
+    def __init__(
+        self, stream: Stream, loop: Any, fd: int, offset: int, count: int, write: Callable[[bytes], None], done: Callable[[int], None]
+    ) -> None:
         self._stream = stream
         self._loop = loop
         self._fd = fd
         self._offset = offset
-        self._left = count
+        self._left = self._count = count
+        self._write = write
+        self._done = done
 
     def start(self) -> None:
         self._go_on(None)
@@ -140,8 +148,54 @@ class ReadSend:
             self._offset += len(data)
             self._left -= len(data)
             turn += len(data)
-            if not self._left or not data:
+            if data:
+                self._write(data)
+            if self._fd >= 0 and (not self._left or not data):
                 self.stop()
-                stream.write(data, False)
-            else:
-                stream.write(data, True)
+                self._done(self._count - self._left)
+
+
+class H1File:
+    """A file in the response of an HTTP/1 connection: whatever frames it goes before and behind it."""
+
+    def __init__(
+        self, connection: Connection, fd: int, offset: int, count: int, *, last: bool, behind: bytes, done: Callable[[], None] | None
+    ) -> None:
+        self._connection = connection
+        self._count = count
+        self._last = last
+        self._behind = behind
+        self._told = done
+        self.sending: KernelSend | ReadSend
+        if connection.secure:
+            loop = connection.context.loop
+            self.sending = ReadSend(connection, loop, fd, offset, count, connection.transport.write, self._done)
+        else:
+            self.sending = KernelSend(connection, fd, offset, count, self._done)
+
+    def start(self) -> None:
+        self.sending.start()
+
+    def stop(self) -> None:
+        """The connection is at its end."""
+        self.sending.stop()
+
+    def on_sweep(self, now: float) -> None:
+        self.sending.on_sweep(now)
+
+    def _done(self, sent: int) -> None:
+        connection = self._connection
+        connection.file = None
+        connection.sent_bytes += sent
+        if sent != self._count:
+            exchange = connection.exchange
+            if exchange is not None:
+                exchange.complain_short(sent, self._count)
+            connection.reset()
+            return
+        if self._behind:
+            connection.transport.write(self._behind)
+        if self._told is not None:
+            self._told()
+        if self._last:
+            connection.response_done()

@@ -25,7 +25,6 @@ from cavalcade.board.siblings import Siblings
 from cavalcade.config.addresses import join
 from cavalcade.errors import PeerError
 from cavalcade.net import handover, proxied
-from cavalcade.net.connection import Connection
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.handshake import Handshake
 from cavalcade.net.link import IDLE, Link
@@ -177,7 +176,7 @@ class Gate:
         """What speaks to a client that has just connected."""
         now = time.monotonic()
         if self._tls is None:
-            return Connection(self._context, "http", client, server, now)
+            return self._context.connection_class(self._context, "http", client, server, now)
         return Handshake(self._context, self._tls, client, server, now)
 
     def _take_over(self, queue: socket.socket) -> bool:
@@ -189,7 +188,8 @@ class Gate:
         if taken is not None:
             sock, passport = taken
             sock.setblocking(False)
-            connection = Connection(self._context, passport.scheme, passport.client, passport.server, passport.opened_at)
+            context = self._context
+            connection = context.connection_class(context, passport.scheme, passport.client, passport.server, passport.opened_at)
             connection.moved_in = True
             self._adopt(sock, connection)
         return True

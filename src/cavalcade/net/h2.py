@@ -32,6 +32,8 @@ def name_of(code: int) -> str:
 class H2Connection(Link):
     """Speaks HTTP/2, over TLS or in the clear."""
 
+    stream_class = H2Stream
+
     def __init__(
         self,
         context: ConnectionContext,
@@ -130,7 +132,7 @@ class H2Connection(Link):
         self.deadline_for = 0
         if self.context.closes and not self.leaving:
             self.drain()
-        return H2Stream(self, stream_id)
+        return self.stream_class(self, stream_id)
 
     def on_malformed(self, error: StreamFault) -> None:
         self.context.peer_log.refused_stream(self.context.now, self.peer(), error, name_of(error.code))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from h2.errors import ErrorCodes
@@ -14,10 +16,11 @@ from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.asgi.order import NOTHING as NOTHING_SENT
 from cavalcade.apps.asgi.websocket import WebSocketExchange, open_call
 from cavalcade.apps.stream import Call, Pipe
-from cavalcade.errors import PeerError, PeerTooSlow
+from cavalcade.errors import AppProtocolError, PeerError, PeerTooSlow
 from cavalcade.net import overload
 from cavalcade.net.files import ReadSend
 from cavalcade.net.h2_websocket import H2Pipe
+from cavalcade.wire import fields
 from cavalcade.wire.h2_stream import StreamState
 from cavalcade.wire.sink import Head
 
@@ -29,13 +32,8 @@ CLIENT_CLOSED = 499  # nginx's number for a client that left before the answer; 
 perf_counter = time.perf_counter
 
 
-EXTENSIONS: dict[str, dict[str, Any]] = {"http.response.trailers": {}, "http.response.early_hint": {}}
-
-
 class H2Stream(StreamState):
     """Deadlines are its own: one stream that stands still is ended without the others."""
-
-    extensions = EXTENSIONS
 
     __slots__ = (
         "asker",
@@ -100,14 +98,10 @@ class H2Stream(StreamState):
             if head.length != 0:
                 self.continue_due = head.expects_continue
                 self.deadline = context.now + context.body_s
-            if context.wsgi is None:
-                scope = asgi_scope.build(serving, template, head)
-                extensions = scope["extensions"]
-                for name in EXTENSIONS:
-                    extensions[name] = {}
-                exchange = Exchange(serving, self, scope, head.length != 0)
+            if context.new_call is None:
+                exchange = Exchange(serving, self, asgi_scope.build(serving, template, head), head.length != 0)
             else:
-                exchange = context.wsgi.new_call(self, head, template)
+                exchange = context.new_call(self, head, template)
         self.exchange = exchange
         if self.continue_due:
             # Not at once: the body may be right behind the head, and then nobody waits to be told to go on.
@@ -243,8 +237,10 @@ class H2Stream(StreamState):
         link.schedule_flush()
 
     def hint(self, links: list[tuple[bytes, bytes]]) -> None:
-        self.link.engine.send_interim(self, 103, links)
-        self.link.schedule_flush()
+        fields.check_fields(links)
+        if not self.head_is_out():
+            self.link.engine.send_interim(self, 103, links)
+            self.link.schedule_flush()
 
     def end(self, trailers: list[tuple[bytes, bytes]]) -> None:
         self.link.engine.send_trailers(self, trailers)
@@ -254,9 +250,43 @@ class H2Stream(StreamState):
     def reword(self, reason: bytes) -> None:
         pass  # RFC 9113 section 8.3.2: HTTP/2 has none
 
-    def send_file(self, fd: int, offset: int, count: int) -> None:
-        self.file = ReadSend(self, self.link.context.loop, fd, offset, 0 if self.bodiless else count)
+    def send_file(self, fd: int, offset: int, count: int, more: bool = False, done: Callable[[], None] | None = None) -> None:
+        if self.bodiless:
+            if self.head_due:
+                self.link.engine.send_head(self, count, more)
+            count = 0
+        elif 0 <= self.left < count:
+            os.close(fd)
+            size = self.length - self.left + count
+            raise AppProtocolError(f"the response body is longer than its Content-Length: {size} bytes instead of {self.length}")
+        elif self.head_due:
+            self.link.engine.send_head(self, count, more)
+
+        def write(data: bytes) -> None:
+            self.sent_bytes += len(data)
+            self.send(data, True)
+
+        def sent(size: int) -> None:
+            self.file = None
+            if size != count:
+                if self.exchange is not None:
+                    self.exchange.complain_short(size, count)
+                self.break_off(ErrorCodes.INTERNAL_ERROR)
+                return
+            if done is not None:
+                done()
+            if not more:
+                self.write(b"", False)
+
+        self.file = ReadSend(self, self.link.context.loop, fd, offset, count, write, sent)
         self.file.start()
+
+    def progress(self) -> int | None:
+        waits = self.deadline and not self.continue_due
+        return None if waits or self.write_paused or self.file is not None else self.sent_bytes
+
+    def body_left(self) -> int:
+        return self.left
 
     def switch(self, headers: list[tuple[bytes, bytes]]) -> Pipe:
         call = self.exchange

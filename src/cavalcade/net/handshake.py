@@ -10,7 +10,6 @@ import ssl
 from typing import Any
 
 from cavalcade.errors import PeerError
-from cavalcade.net.connection import Connection
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.link import FIRST_BYTE, NOTHING, Link
 from cavalcade.net.tls import HTTP2, Tls
@@ -95,7 +94,7 @@ class Handshake(Link):
         raw = self.transport
         context = self.context
         speaks_http2 = context.http2 is not None and tls.selected_alpn_protocol() == HTTP2
-        make: Any = context.http2 if speaks_http2 else Connection
+        make: Any = context.http2 if speaks_http2 else context.connection_class
         link: Link = make(context, "https", self.client, self.server, self.opened_at, self.tls.extension(tls))
         transport = TlsTransport(raw, tls, self.incoming, self.outgoing, link)
         context.connections.discard(self)
@@ -114,7 +113,7 @@ class Handshake(Link):
         if not data[:1].isupper():
             self.fail(f"neither TLS nor HTTP: it began {data[:16]!r}")
             return
-        connection = Connection(self.context, "http", self.client, self.server, self.opened_at)
+        connection = self.context.connection_class(self.context, "http", self.client, self.server, self.opened_at)
         self.deadline = 0.0
         connection.succeed(self)
         connection.refuse(PeerError("plain HTTP spoken to an HTTPS port", fix="use https:// here"), data)

@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from cavalcade.net.h2 import H2Connection
 
 
-def maybe_connection() -> type[H2Connection] | None:
-    """The class of its connections; None where the library is not installed. Imports the library, which costs some megabytes."""
+def maybe_connection(*, named: bool) -> type[H2Connection] | None:
+    """The class of its connections, or of those that name their requests; None where the library is not installed. Imports the library,
+    which costs some megabytes."""
     if importlib.util.find_spec("h2") is None:
         return None
-    module = importlib.import_module("cavalcade.net.h2")
-    found: type[H2Connection] = module.H2Connection
+    module = importlib.import_module("cavalcade.net.h2_request_ids" if named else "cavalcade.net.h2")
+    found: type[H2Connection] = module.NamedH2Connection if named else module.H2Connection
     return found

@@ -41,5 +41,5 @@ def turn_away(connection: Connection, head: Head) -> None:
     connection.body_pending = head.length != 0
     if head.expects_continue:
         connection.engine.keep_alive = False  # its body is not asked for, so what follows could be body or request
-    connection.engine.start_response(503, HEADERS)
+    connection.start(503, HEADERS)
     connection.write(BODY, False)

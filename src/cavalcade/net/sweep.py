@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 
 from cavalcade import limits
@@ -19,9 +20,11 @@ log = logging.getLogger("cavalcade")
 class Sweep:
     """Runs while a worker serves."""
 
-    def __init__(self, context: ConnectionContext, *, date_header: bool) -> None:
+    def __init__(self, context: ConnectionContext, *, date_header: bool, also: Callable[[float], None] | None = None) -> None:
+        """`also` is called at the end of each turn, with the monotonic time."""
         self._context = context
         self._date_header = date_header
+        self._also = also
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -55,3 +58,8 @@ class Sweep:
             except Exception:
                 log.exception("%s: failed", call.request_line())
                 call.cancel()
+        if self._also is not None:
+            try:
+                self._also(now)
+            except Exception:
+                log.exception("the sweep failed")

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import time
+from typing import Any
 
 import msgspec
 
@@ -18,7 +19,7 @@ from cavalcade import limits
 from cavalcade.config.options import Settings
 from cavalcade.observe.logs import ACCESS_LOGGER, LOGGER, OwnHandler, stamp, this_worker
 
-Entry = tuple[str, str, str, str, int, int, float]
+Entry = tuple[Any, ...]  # client, method, target, version, status, bytes, seconds; and the request's id, where requests have one
 
 # What could end a line early, close the quotes or steer a terminal. The peer chooses the target, and often the method.
 _UNSAFE = re.compile(r'[^\x20-\x7e]|["\\]')
@@ -111,7 +112,7 @@ class AccessLog:
         )
 
     def _emit(self, entry: Entry) -> None:
-        client, method, target, version, status, size, seconds = entry
+        client, method, target, version, status, size, seconds = entry[:7]
         # The five arguments in this order are what uvicorn's AccessFormatter takes apart; logging set-ups that use it keep working.
         record = self._logger.makeRecord(
             ACCESS_LOGGER,
@@ -139,10 +140,33 @@ class AccessLog:
         self._log.warning("access log: %d lines dropped, stdout: %s", lost, handler.writer.trouble or "working again")
 
 
+class NamedAccessLog(AccessLog):
+    """With the id of each request: `request_id` is that of the one which is added next."""
+
+    __slots__ = ("request_id",)
+
+    def __init__(self, settings: Settings) -> None:
+        AccessLog.__init__(self, settings)
+        self.request_id = ""
+
+    def add(self, client: str, method: str, target: str, version: str, status: int, sent_bytes: int, seconds: float) -> None:
+        self.append((client, method, target, version, status, sent_bytes, seconds, self.request_id))
+
+    def _plain_lines(self, batch: list[Entry], now: float) -> bytes:
+        return _named(AccessLog._plain_lines(self, [entry[:7] for entry in batch], now), batch)
+
+    def _coloured_lines(self, batch: list[Entry], now: float) -> bytes:
+        return _named(AccessLog._coloured_lines(self, [entry[:7] for entry in batch], now), batch)
+
+
+def _named(lines: bytes, batch: list[Entry]) -> bytes:
+    return b"".join([b"%b [%b]\n" % (line, entry[7].encode("ascii")) for line, entry in zip(lines.split(b"\n"), batch, strict=False)])
+
+
 def facts(entry: Entry) -> dict[str, object]:
     """The fields of an access line, by the names that JSON and log records give them."""
-    client, method, target, version, status, sent_bytes, seconds = entry
-    return {
+    client, method, target, version, status, sent_bytes, seconds = entry[:7]
+    known = {
         "client": client,
         "method": method,
         "target": shown(target),
@@ -151,6 +175,9 @@ def facts(entry: Entry) -> dict[str, object]:
         "bytes": sent_bytes,
         "duration_s": round(seconds, 6),
     }
+    if len(entry) > 7:
+        known["request_id"] = entry[7]
+    return known
 
 
 def quoted(text: str) -> str:

@@ -20,7 +20,8 @@ class PeerLog:
     def refused(self, now: float, peer: str, error: PeerError, first: bytes = b"") -> None:
         """A request was answered with `error.status` and its connection closed."""
         fix = f"; {error.fix}" if error.fix else ""
-        self._line(now, f"bad request from {peer}: {error.cause}{fix} (answered {error.status}){_quote(first)}")
+        name = "".join(f" [{value.decode('ascii')}]" for field, value in error.fields if field == b"x-request-id")
+        self._line(now, f"bad request from {peer}: {error.cause}{fix} (answered {error.status}){name}{_quote(first)}")
 
     def closed(self, now: float, peer: str, why: str) -> None:
         """A connection was closed without an answer."""

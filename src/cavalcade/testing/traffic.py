@@ -11,6 +11,7 @@ The kinds:
 - `closing`: a connection for every request
 - `uploads`: POST of 64 KiB, the answer carries the body's hash
 - `late`: connects, waits 200 ms, then sends
+- WebSockets and HTTP/2, where the mix asks for them: see the modules of these names beside this one
 
 The client is written on bare sockets, so that nothing below it tries again in silence. Every request has a token that must come
 back. What can go wrong has a name each: `refused`, `handshake` (of TLS), `reset`, `closed` (no byte of an answer), `short` (a part of
@@ -23,7 +24,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import itertools
 import os
 import random
 import ssl
@@ -31,27 +31,30 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Self
 
 import msgspec
 
-from cavalcade.testing.traffic_wire import Answer, Lost, TlsWire, Wire
+from cavalcade.testing.traffic_report import REQUEST_TIMEOUT_S, Books, Report
+from cavalcade.testing.traffic_websocket import websocket_clients
+from cavalcade.testing.traffic_wire import Lost, TlsWire, Where, Wire
+
+try:
+    from cavalcade.testing.traffic_http2 import http2_clients
+except ImportError:
+    http2_clients = None  # type: ignore[assignment]
 
 try:
     import uvloop
 except ImportError:
     uvloop = None  # type: ignore[assignment]
 
-REQUEST_TIMEOUT_S = 10.0
 PAUSE_S = 0.02  # a `pausing` client waits up to this between two requests
 LATE_S = 0.2
-AFTER_FAILURE_S = 0.05  # a server that is gone is not hammered
 PROGRESS_S = 0.1
 UPLOAD_BYTES = 64 * 1024
-SLOW_S = 0.025  # requests slower than this are noted one by one, with when they began
-NOTED_MAX = 20_000
 APP_FILE = Path(__file__).with_name("traffic_app.py")
 
 
@@ -63,59 +66,13 @@ class Mix(msgspec.Struct, frozen=True):
     closing: int = 4
     uploads: int = 2
     late: int = 8
+    websockets: int = 0  # see cavalcade.testing.traffic_websocket
+    http2: int = 0  # see cavalcade.testing.traffic_http2; needs h2
 
-
-class Note(msgspec.Struct, array_like=True):
-    """One request worth a line. Times are on the monotonic clock, which all processes of a machine share."""
-
-    kind: str
-    began: float
-    ended: float
-    what: str = ""  # how it failed
-    detail: str = ""
-
-
-class Tally(msgspec.Struct):
-    """What came of the requests of one kind of client."""
-
-    requests: int = 0
-    failed: int = 0
-    worst_s: float = 0.0  # of those that were answered
-
-
-class Report(msgspec.Struct):
-    """What came of all the traffic."""
-
-    kinds: dict[str, Tally] = {}
-    failures: list[Note] = []
-    slow: list[Note] = []
-    versions: dict[str, int] = {}  # of the code that answered, with how many answers
-    pids: list[int] = []  # of the processes that answered
-
-    @property
-    def requests(self) -> int:
-        return sum(tally.requests for tally in self.kinds.values())
-
-    @property
-    def failed(self) -> int:
-        return sum(tally.failed for tally in self.kinds.values())
-
-    @property
-    def worst_ms(self) -> float:
-        return 1000 * max((tally.worst_s for tally in self.kinds.values()), default=0.0)
-
-    def by_failure(self) -> dict[str, int]:
-        """How many requests failed in which way."""
-        counts: dict[str, int] = {}
-        for note in self.failures:
-            counts[note.what] = counts.get(note.what, 0) + 1
-        return counts
-
-    def explain(self) -> str:
-        """The failures, for a person: the counts, and the first few."""
-        lines = [f"{self.failed} of {self.requests} failed: {self.by_failure()}"]
-        lines += [f"  {n.kind} at {n.ended:.3f} after {1000 * (n.ended - n.began):.1f} ms: {n.what} {n.detail}" for n in self.failures[:20]]
-        return "\n".join(lines)
+    @classmethod
+    def only(cls, *, websockets: int = 0, http2: int = 0) -> Mix:
+        """None of the others."""
+        return cls(0, 0, 0, 0, 0, websockets, http2)
 
 
 class Progress(msgspec.Struct):
@@ -227,17 +184,16 @@ class Traffic:
 class Clients:
     """All clients of one process."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, address: tuple[str, int], trust: ssl.SSLContext | None) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, address: tuple[str, int], trusted: str) -> None:
         self._loop = loop
-        self._trust = trust
+        self._trusted = trusted
+        self._trust = _trust(trusted)
         self._address = address
         self._host = f"{address[0]}:{address[1]}"
         self._over = asyncio.Event()
-        self._numbers = itertools.count(1)
-        self._pids: set[int] = set()
-        self.report = Report()
+        self._books = Books()
 
-    async def run(self, mix: Mix, on_progress: Callable[[Progress], None]) -> None:
+    async def run(self, mix: Mix, on_progress: Callable[[Progress], None]) -> Report:
         """Until stdin ends."""
         await self._loop.connect_read_pipe(lambda: _Stdin(self._over), sys.stdin)
         clients = [self._kept("kept", 0.0) for _ in range(mix.kept)]
@@ -245,14 +201,20 @@ class Clients:
         clients += [self._closing("closing", 0.0) for _ in range(mix.closing)]
         clients += [self._closing("late", LATE_S) for _ in range(mix.late)]
         clients += [self._uploads() for _ in range(mix.uploads)]
+        clients += websocket_clients(Where(self._address, self._trust, self._over), self._books, mix.websockets)
+        if mix.http2:
+            trust = _trust(self._trusted)
+            if trust is not None:
+                trust.set_alpn_protocols(["h2"])
+            clients += http2_clients(Where(self._address, trust, self._over), self._books, mix.http2)
         running = [self._loop.create_task(client) for client in clients]
         while running:
             done, waiting = await asyncio.wait(running, timeout=PROGRESS_S)
             for task in done:
                 task.result()  # a client never raises; if one does, that is a fault of ours and must be seen
             running = list(waiting)
-            on_progress(Progress(self.report.requests, self.report.failed))
-        self.report.pids = sorted(self._pids)
+            on_progress(Progress(self._books.report.requests, self._books.report.failed))
+        return self._books.close()
 
     def _wire(self) -> Wire:
         return Wire(self._loop, self._address) if self._trust is None else TlsWire(self._loop, self._address, self._trust)
@@ -263,13 +225,13 @@ class Clients:
         wire = self._wire()
         try:
             while not self._over.is_set():
-                token = self._token(kind)
-                async with self._counted(kind, wire):
+                token = self._books.token(kind)
+                async with self._books.counted(kind, wire):
                     if not wire.usable:
                         wire.close()
                         await wire.connect()
                     answer = await wire.ask(self._get(token, "keep-alive"))
-                    self._check(answer, token)
+                    self._books.check(answer.body, token)
                     if not answer.keep_alive:
                         wire.close()
                 if pause_s:
@@ -279,22 +241,22 @@ class Clients:
 
     async def _closing(self, kind: str, wait_s: float) -> None:
         while not self._over.is_set():
-            token = self._token(kind)
+            token = self._books.token(kind)
             wire = self._wire()
             if wait_s:
                 # The wait is the client's own: what counts is whether there is an answer, and how soon after it has asked.
                 try:
                     await wire.connect()
                 except Lost as lost:
-                    await self._note_connect(kind, lost)
+                    await self._books.lost(kind, time.monotonic(), lost)
                     wire.close()
                     continue
                 await asyncio.sleep(wait_s)
-            async with self._counted(kind, wire):
+            async with self._books.counted(kind, wire):
                 if not wait_s:
                     await wire.connect()
                 answer = await wire.ask(self._get(token, "close"))
-                self._check(answer, token)
+                self._books.check(answer.body, token)
             wire.close()
 
     async def _uploads(self) -> None:
@@ -302,72 +264,27 @@ class Clients:
         wire = self._wire()
         try:
             while not self._over.is_set():
-                token = self._token("upload")
+                token = self._books.token("upload")
                 body = (token.encode() + filling)[:UPLOAD_BYTES]
                 head = f"POST /upload?{token} HTTP/1.1\r\nHost: {self._host}\r\nContent-Length: {len(body)}\r\n\r\n"
-                async with self._counted("uploads", wire):
+                async with self._books.counted("uploads", wire):
                     if not wire.usable:
                         wire.close()
                         await wire.connect()
                     answer = await wire.ask(head.encode() + body)
-                    self._check(answer, f"{len(body)} {hashlib.sha256(body).hexdigest()} {token}")
+                    self._books.check(answer.body, f"{len(body)} {hashlib.sha256(body).hexdigest()} {token}")
                     if not answer.keep_alive:
                         wire.close()
                 await asyncio.sleep(random.uniform(0, PAUSE_S))
         finally:
             wire.close()
 
-    # -- the books -------------------------------------------------------------------------------------------------------
-
-    @contextlib.asynccontextmanager
-    async def _counted(self, kind: str, wire: Wire) -> AsyncIterator[None]:
-        """One request, counted whatever comes of it."""
-        tally = self.report.kinds.setdefault(kind, Tally())
-        began = time.monotonic()
-        lost: Lost | None = None
-        try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                yield
-        except TimeoutError:
-            lost = Lost("timeout")
-        except Lost as error:
-            lost = error
-        ended = time.monotonic()
-        tally.requests += 1
-        if lost is not None:
-            wire.close()
-            self._note_failure(tally, Note(kind, began, ended, lost.what, lost.detail))
-            await asyncio.sleep(AFTER_FAILURE_S)
-            return
-        tally.worst_s = max(tally.worst_s, ended - began)
-        if ended - began > SLOW_S and len(self.report.slow) < NOTED_MAX:
-            self.report.slow.append(Note(kind, began, ended))
-
-    async def _note_connect(self, kind: str, lost: Lost) -> None:
-        tally = self.report.kinds.setdefault(kind, Tally())
-        tally.requests += 1
-        now = time.monotonic()
-        self._note_failure(tally, Note(kind, now, now, lost.what, lost.detail))
-        await asyncio.sleep(AFTER_FAILURE_S)
-
-    def _note_failure(self, tally: Tally, note: Note) -> None:
-        tally.failed += 1
-        if len(self.report.failures) < NOTED_MAX:
-            self.report.failures.append(note)
-
-    def _token(self, kind: str) -> str:
-        return f"{kind}-{next(self._numbers)}"
-
     def _get(self, token: str, connection: str) -> bytes:
         return f"GET /echo?{token} HTTP/1.1\r\nHost: {self._host}\r\nConnection: {connection}\r\n\r\n".encode()
 
-    def _check(self, answer: Answer, wanted: str) -> None:
-        """Body is "VERSION PID " and what was wanted."""
-        version, pid, said = (*answer.body.split(" ", 2), "", "")[:3]
-        if said != wanted or not pid.isdigit():
-            raise Lost("wrong", f"{answer.body[:200]!r} instead of {wanted!r}")
-        self._pids.add(int(pid))
-        self.report.versions[version] = self.report.versions.get(version, 0) + 1
+
+def _trust(file: str) -> ssl.SSLContext | None:
+    return ssl.create_default_context(cafile=file) if file else None
 
 
 class _Stdin(asyncio.Protocol):
@@ -384,10 +301,8 @@ def _say(kind: str, what: Progress | Report) -> None:
 
 
 async def _main(orders: _Orders) -> None:
-    trust = ssl.create_default_context(cafile=orders.trust) if orders.trust else None
-    clients = Clients(asyncio.get_running_loop(), (orders.host, orders.port), trust)
-    await clients.run(orders.mix, lambda progress: _say("progress", progress))
-    _say("report", clients.report)
+    clients = Clients(asyncio.get_running_loop(), (orders.host, orders.port), orders.trust)
+    _say("report", await clients.run(orders.mix, lambda progress: _say("progress", progress)))
 
 
 def main() -> None:

@@ -16,16 +16,26 @@ from typing import Any
 VERSION = "v1"
 FAULT = ""
 
+WORK_S = 0.02
+
 HERE = Path(__file__).parent
 
 if FAULT == "import":
     raise RuntimeError("this release is broken: it fails at import")
 
 
+# A line for every message of a WebSocket, and every request for /once, that this app was given: what it got must be answered.
+LEDGER = os.open(HERE / "ledger", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """GET /echo?TOKEN, GET /client?TOKEN, POST /upload?TOKEN, GET /hold?NAME, GET /block?SECONDS, GET /stream."""
+    """GET /echo?TOKEN, GET /client?TOKEN, POST /upload?TOKEN, GET /hold?NAME, GET /block?SECONDS, GET /stream,
+    GET and POST /once?TOKEN; and WebSockets."""
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
+        return
+    if scope["type"] == "websocket":
+        await websocket(receive, send)
         return
     path: str = scope["path"]
     token = scope["query_string"].decode("latin-1")
@@ -33,7 +43,9 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await stream(receive, send)
         return
     said = ""
-    if path == "/upload":
+    if path == "/once":
+        await note(token)
+    if path == "/upload" or scope["method"] == "POST":
         said = await digest(receive) + " "
     elif path == "/client":
         host, port = scope["client"]
@@ -65,6 +77,27 @@ async def digest(receive: Any) -> str:
         hashed.update(chunk)
         if not message.get("more_body", False):
             return f"{size} {hashed.hexdigest()}"
+
+
+async def websocket(receive: Any, send: Any) -> None:
+    """Sends every message back, behind who it is that does. A message begins with its token and a space."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    who = f"{VERSION} {os.getpid()} "
+    while (message := await receive())["type"] == "websocket.receive":
+        text = message.get("text")
+        await note(message["bytes"].partition(b" ")[0].decode() if text is None else text.partition(" ")[0])
+        if text is None:
+            await send({"type": "websocket.send", "bytes": who.encode() + message["bytes"]})
+        else:
+            await send({"type": "websocket.send", "text": who + text})
+
+
+async def note(token: str) -> None:
+    """Enter it into the ledger. Some are work: whoever leaves must wait for them."""
+    os.write(LEDGER, token.encode() + b"\n")
+    if token.endswith("7"):
+        await asyncio.sleep(WORK_S)
 
 
 async def stream(receive: Any, send: Any) -> None:

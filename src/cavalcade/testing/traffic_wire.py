@@ -6,6 +6,7 @@ import asyncio
 import select
 import socket
 import ssl
+from dataclasses import dataclass
 
 import msgspec
 
@@ -17,6 +18,15 @@ class Lost(Exception):
         super().__init__(what, detail)
         self.what = what
         self.detail = detail
+
+
+@dataclass(frozen=True)
+class Where:
+    """What clients connect to: HTTPS with `trust`. They go on until `over` is set."""
+
+    address: tuple[str, int]
+    trust: ssl.SSLContext | None
+    over: asyncio.Event
 
 
 class Answer(msgspec.Struct):

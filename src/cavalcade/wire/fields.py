@@ -7,7 +7,7 @@ an unknown name is checked once and kept, up to a bound that no peer can push ov
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 
 from cavalcade import limits
@@ -146,6 +146,38 @@ def check_host(value: bytes) -> None:
         known_hosts.clear()
     if len(value) <= 255:
         known_hosts.add(value)
+
+
+# RFC 9110 section 6.5.1: what frames, routes, authenticates, asks for or tells how to read a message comes too late behind its body.
+_NOT_IN_TRAILERS = frozenset(
+    b"age authorization cache-control connection content-encoding content-length content-range content-type cookie date expires host "
+    b"keep-alive location proxy-authenticate proxy-authorization proxy-connection retry-after set-cookie te trailer transfer-encoding "
+    b"upgrade vary www-authenticate".split()
+)
+
+
+def check_trailers(trailers: Iterable[tuple[object, object]]) -> None:
+    """Raise `AppProtocolError` for fields that cannot be, or must not be, trailers."""
+    for name in check_fields(trailers):
+        if name in _NOT_IN_TRAILERS:
+            cause = f"{name.decode()} is not allowed as a trailer: it comes too late behind the body (RFC 9110 section 6.5.1)"
+            raise AppProtocolError(cause, fix="Send it with http.response.start.")
+
+
+def check_fields(headers: Iterable[tuple[object, object]]) -> list[bytes]:
+    """The names, in lower case, of fields that are not those of a response head. Raises `AppProtocolError` for what is none."""
+    names: list[bytes] = []
+    for header in headers:
+        try:
+            name, value = header
+        except (TypeError, ValueError):
+            raise explain_bad_headers([]) from None
+        learn_response_name(name)
+        if not isinstance(value, bytes) or b"\n" in value or b"\r" in value or b"\0" in value:
+            raise explain_bad_headers([(name, value)])
+        assert isinstance(name, bytes)
+        names.append(name.lower())
+    return names
 
 
 def explain_bad_headers(headers: Sequence[tuple[object, object]]) -> AppProtocolError:

@@ -216,6 +216,21 @@ class Responses:
             framing += b"\r\nconnection: keep-alive"
         return b"".join((self.response_block, self.response_common, framing, END_OF_HEAD))
 
+    def early_hints(self, links: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """A 103 (RFC 8297); empty for a client of HTTP/1.0, which knows no interim responses (RFC 9110 section 15.2). Raises
+        `AppProtocolError`."""
+        fields.check_fields(links)
+        if self.head.version != "1.1":
+            return b""
+        return b"HTTP/1.1 103 Early Hints" + _lines(links) + END_OF_HEAD
+
+    def end_chunks(self, trailers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """The last chunk and trailer fields that have been checked (RFC 9112 section 7.1.2); empty where the body is no chunked one and
+        can have none."""
+        if not self.response_chunked or self.response_bodiless:
+            return b""
+        return b"0" + _lines(trailers) + END_OF_HEAD
+
     def switch_protocols(self, protocol: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         """The 101 that changes the protocol of the connection (RFC 9110 section 15.2.2). Raises `AppProtocolError`, with nothing kept."""
         self.start_response(200, headers)
@@ -228,6 +243,11 @@ class Responses:
     def response_short(self) -> int:
         """How many bytes a complete response lacks of its Content-Length."""
         return self.response_left if self.response_length > 0 and not self.response_bodiless else 0
+
+
+def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Field lines that have been checked, each with the line end before it."""
+    return b"".join([RESPONSE_NAMES.get(name, (b"\r\n" + name + b": ",))[0] + value for name, value in headers])
 
 
 def _pairs(out: list[bytes]) -> list[tuple[bytes, bytes]]:

@@ -245,7 +245,10 @@ class WebSocketEngine:
             if piece:
                 self.out.append(piece)
                 self.out_bytes += len(piece)
-        if protocol.parser_exc is not None and not self.fault:
+        # After our Close the peer has nothing more to say, and answers it wherever it is: in the middle of a message too, where a control
+        # frame may be (RFC 6455 section 5.4). The library takes that for a fault.
+        answered = self.closing and protocol.close_rcvd is not None
+        if protocol.parser_exc is not None and not self.fault and not answered:
             self.note_fault(str(protocol.parser_exc))
         if protocol.eof_sent:
             self.ended = True

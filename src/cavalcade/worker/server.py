@@ -17,36 +17,43 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 from urllib.parse import quote
 
 from cavalcade.apps import loader
+from cavalcade.apps.asgi import scope as asgi_scope
+from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.asgi.lifespan import Lifespan
 from cavalcade.apps.mount import AsgiMount, WsgiMount
-from cavalcade.apps.stream import Serving
+from cavalcade.apps.static.service import NewCall, StaticFiles
+from cavalcade.apps.stream import Call, Serving, Stream
 from cavalcade.apps.wsgi.service import Service
 from cavalcade.board import layout
 from cavalcade.board.row import Row
 from cavalcade.board.siblings import Siblings
-from cavalcade.config import sources
+from cavalcade.config import sources, static_mounts
 from cavalcade.config.options import Settings
 from cavalcade.net import http2, sockets
+from cavalcade.net.connection import Connection
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.gate import Gate
 from cavalcade.net.handover import HandOver
 from cavalcade.net.listener import Listener, close, with_scheme
+from cavalcade.net.request_ids import NamedConnection, RequestIds
 from cavalcade.net.sweep import Sweep
 from cavalcade.net.tls import Tls
 from cavalcade.net.tls_watch import TlsWatch
-from cavalcade.observe.access import AccessLog
+from cavalcade.observe.access import AccessLog, NamedAccessLog
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.types import Address, App, ASGIApp
 from cavalcade.wire.h1_response import Rules
+from cavalcade.wire.sink import Head
 from cavalcade.wire.ws import WebSocketRules
 from cavalcade.worker import channel, drain
 from cavalcade.worker.heartbeat import Heartbeat
 from cavalcade.worker.recycle import Recycle
 from cavalcade.worker.threads import Threads
+from cavalcade.worker.timeouts import RequestTimeouts
 from cavalcade.worker.witness import Witness
 
 log = logging.getLogger("cavalcade")
@@ -100,6 +107,7 @@ class Server:
         self._threads: Threads | None = None
         self._tls_watch: TlsWatch | None = None
         self._wsgi: Service | None = None
+        self._static: StaticFiles | None = None
         self._hurry = asyncio.Event()
         self._stopped = False
 
@@ -139,49 +147,33 @@ class Server:
         settings = self.settings
         loaded = loader.load(settings) if isinstance(self.app, str) else loader.usable(self.app, "the app", settings)
         self.app = loaded.app
-        loop = asyncio.get_running_loop()
         app = cast(ASGIApp, loaded.app)
         if settings.mount_path:
             app = AsgiMount(app, settings.mount_path)
         self._lifespan = Lifespan(app, settings.lifespan if loaded.interface == "asgi" else "off", whole_traces=settings.traceback)
         await self._lifespan.startup()
-        serving = Serving(app, loop, self._lifespan.context)
-        serving.state = self._lifespan.state
-        serving.root_path = settings.root_path
-        serving.raw_root_path = quote(settings.root_path).encode("ascii")
-        if settings.ws == "auto" and loaded.interface == "asgi":
-            serving.websocket_rules = WebSocketRules(
-                message_bytes=settings.ws_max_size,
-                queue=settings.ws_max_queue,
-                deflate=settings.ws_per_message_deflate,
-                ping_s=settings.ws_ping_interval,
-                pong_s=settings.ws_ping_timeout,
-                accept_s=settings.ws_accept_timeout,
-            )
-        rules = Rules(
-            request_line=settings.limit_request_line,
-            header_fields=settings.limit_request_fields,
-            head_bytes=settings.limit_request_head,
-            body_bytes=settings.limit_request_body,
-            server=b"cavalcade" if settings.server_header else b"",
-        )
-        access = AccessLog(settings) if settings.access_log else None
+        serving = new_serving(settings, app, self._lifespan, websockets=loaded.interface == "asgi")
         place = self._place
-        self._context = ConnectionContext(serving, settings, rules, access, place.row)
-        self._context.forwarding.advise = place.advise
-        self._context.http2 = http2.maybe_connection() if settings.http2 else None
+        self._context = new_context(settings, serving, place)
         if loaded.interface == "wsgi":
             # Under a supervisor two workers overlap in every reload, whatever their number is.
             multiprocess = place.siblings is not None
             mounted = WsgiMount(loaded.app, settings.mount_path) if settings.mount_path else loaded.app
             self._wsgi = Service(mounted, serving, settings.threads, multiprocess=multiprocess, body_limit=settings.limit_request_body)
             self._context.wsgi = self._wsgi
+            self._context.new_call = self._wsgi.new_call
+        if settings.static:
+            mounts = [static_mounts.parse(item) for item in settings.static]
+            app_call = self._context.new_call or new_asgi_call(serving)
+            self._static = StaticFiles(mounts, settings.static_max_age, serving, app_call)
+            self._context.new_call = self._static.new_call
         self._gate = Gate(
             self._context, place.listeners, siblings=place.siblings, queue=place.take, name_peer=place.name_peer, tls=place.tls
         )
-        self._sweep = Sweep(self._context, date_header=settings.date_header)
-        self._recycle = Recycle(settings, serving.totals, time.monotonic())
         package = settings.app.partition(":")[0].partition(".")[0]
+        timeouts = RequestTimeouts(serving, settings.request_timeout, package) if settings.request_timeout else None
+        self._sweep = Sweep(self._context, date_header=settings.date_header, also=timeouts.look if timeouts is not None else None)
+        self._recycle = Recycle(settings, serving.totals, time.monotonic())
         self._threads = Threads(serving, place.row, place.executor, warn_s=settings.stall_warn, package=package)
         witness = Witness(serving, settings.stall_warn, place.box, place.stalled) if place.stalled is not None else None
         self._heartbeat = Heartbeat(self._context, place.row, self._on_totals, witness)
@@ -192,6 +184,8 @@ class Server:
             raise RuntimeError("boot() comes before open()")
         if self._wsgi is not None:
             self._wsgi.start()
+        if self._static is not None:
+            self._static.start()
         self._sweep.start()
         if self._place.siblings is not None:  # else nobody listens, and a process that idles should not wake for it
             self._heartbeat.start()
@@ -236,6 +230,8 @@ class Server:
             await self._lifespan.shutdown(max(reserved, drain.SHUTDOWN_LEAST_S))
         if self._wsgi is not None:
             self._wsgi.stop()
+        if self._static is not None:
+            self._static.stop()
         if self._sweep is not None and self._heartbeat is not None and self._context is not None:
             self._sweep.stop()
             self._heartbeat.stop()
@@ -281,3 +277,53 @@ class Server:
             with contextlib.suppress(OSError):
                 close(listener)
         self._listeners = []
+
+
+def new_serving(settings: Settings, app: ASGIApp, lifespan: Lifespan, *, websockets: bool) -> Serving:
+    """What the requests of this worker share, in the running loop."""
+    serving = Serving(app, asyncio.get_running_loop(), lifespan.context)
+    serving.state = lifespan.state
+    serving.extensions = asgi_scope.extensions(serving, debug=settings.log_level == "debug")
+    serving.cancel_on_disconnect = settings.cancel_on_disconnect
+    serving.root_path = settings.root_path
+    serving.raw_root_path = quote(settings.root_path).encode("ascii")
+    if settings.ws == "auto" and websockets:
+        serving.websocket_rules = WebSocketRules(
+            message_bytes=settings.ws_max_size,
+            queue=settings.ws_max_queue,
+            deflate=settings.ws_per_message_deflate,
+            ping_s=settings.ws_ping_interval,
+            pong_s=settings.ws_ping_timeout,
+            accept_s=settings.ws_accept_timeout,
+        )
+    return serving
+
+
+def new_context(settings: Settings, serving: Serving, place: Place) -> ConnectionContext:
+    """What the connections of this worker share."""
+    named = settings.request_id != "off"
+    rules = Rules(
+        request_line=settings.limit_request_line,
+        header_fields=settings.limit_request_fields,
+        head_bytes=settings.limit_request_head,
+        body_bytes=settings.limit_request_body,
+        server=b"cavalcade" if settings.server_header else b"",
+    )
+    access = (NamedAccessLog if named else AccessLog)(settings) if settings.access_log else None
+    context = ConnectionContext(serving, settings, rules, access, place.row)
+    context.forwarding.advise = place.advise
+    context.http2 = http2.maybe_connection(named=named) if settings.http2 else None
+    context.connection_class = Connection
+    if settings.request_id != "off":
+        context.connection_class = NamedConnection
+        context.request_ids = RequestIds(settings.request_id)
+    return context
+
+
+def new_asgi_call(serving: Serving) -> NewCall:
+    """What a connection does by itself where nothing but an ASGI app is served."""
+
+    def new_call(stream: Stream, head: Head, template: dict[str, Any]) -> Call:
+        return Exchange(serving, stream, asgi_scope.build(serving, template, head), head.length != 0)
+
+    return new_call

@@ -18,6 +18,7 @@ import contextlib
 import logging
 import math
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -228,7 +229,8 @@ class Threads:
     def _where(self, pool: Pool) -> str:
         """ ", most with GET /report in app/views.py:88 report()": the commonest request and the commonest line."""
         named = [route_of(_scope_of(task)) for task in pool.holders()]
-        named = named or [route_of(getattr(call, "scope", None)) or call.request_line().partition("?")[0] for call in self._serving.running]
+        running = self._serving.running
+        named = named or [route_of(getattr(call, "scope", None)) or re.split(r"\?| \[", call.request_line())[0] for call in running]
         routes = Counter(route for route in named if route)
         stacks = sys._current_frames()
         places = Counter(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,8 +24,8 @@ MESSAGES = {
     "trailers": {"type": "http.response.trailers", "headers": []},
     "early hint": {"type": "http.response.early_hint", "links": []},
     "push": {"type": "http.response.push", "path": "/", "headers": []},
-    "zero copy": {"type": "http.response.zerocopysend", "file": 0},
-    "path": {"type": "http.response.pathsend", "path": "/etc/passwd"},
+    "zero copy": {"type": "http.response.zerocopysend", "more_body": True},
+    "path": {"type": "http.response.pathsend"},
     "debug": {"type": "http.response.debug", "info": {}},
     "websocket": {"type": "websocket.accept"},
     "lifespan": {"type": "lifespan.startup.complete"},
@@ -35,18 +36,25 @@ MESSAGES = {
     "not a dict": "http.response.start",
     "none": None,
 }
-LEGAL = {("nothing", "start"), ("started", "piece"), ("started", "end"), ("body", "piece"), ("body", "end")}
+LEGAL = {
+    *(("nothing", message) for message in ("start", "early hint")),
+    *(("started", message) for message in ("piece", "end", "zero copy", "path", "early hint")),
+    *(("body", message) for message in ("piece", "end", "zero copy", "early hint")),
+}
 EXPECTED = {
     "nothing": "http.response.start is expected first",
-    "started": "http.response.body is expected after http.response.start",
-    "body": "only http.response.body may follow a piece of the body",
+    "started": "http.response.body, pathsend or zerocopysend is expected after http.response.start",
+    "body": "only http.response.body or zerocopysend may follow a piece of the body",
     "complete": "the response is already complete",
 }
 
 
 @pytest.mark.parametrize("message", MESSAGES)
 @pytest.mark.parametrize("state", STATES)
-def test_every_pair_of_state_and_message(run: Any, serve: Any, state: str, message: str) -> None:
+def test_every_pair_of_state_and_message(run: Any, serve: Any, tmp_path: Path, state: str, message: str) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"end")
+
     async def main() -> None:
         raised: list[BaseException] = []
 
@@ -54,13 +62,16 @@ def test_every_pair_of_state_and_message(run: Any, serve: Any, state: str, messa
             for before in STATES[state]:
                 await send(before)
             try:
-                await send(MESSAGES[message])
+                with file.open("rb") as opened:
+                    what = {"zero copy": {"file": opened}, "path": {"path": str(file)}}.get(message)
+                    await send({**MESSAGES[message], **what} if what else MESSAGES[message])
             except BaseException as error:
                 raised.append(error)
             # What was illegal has changed nothing: the response goes on as if it had not been sent.
             sent = [*STATES[state], *([MESSAGES[message]] if not raised else [])]
-            for after in (START, END)[len(sent) and 1 :] if END not in sent else ():
-                await send(after)
+            if END not in sent and MESSAGES["path"] not in sent:
+                for after in (END,) if START in sent else (START, END):
+                    await send(after)
 
         async with serve(app, lifespan="off") as served:
             response = await served.ask(GET)
@@ -76,7 +87,7 @@ def test_every_pair_of_state_and_message(run: Any, serve: Any, state: str, messa
 
 
 def test_the_table_has_an_expectation_for_every_state() -> None:
-    assert len(order.LEGAL) == len(order.EXPECTED) == len(STATES) + 1  # trailers: over HTTP/2
+    assert len(order.LEGAL) == len(order.EXPECTED) == len(STATES) + 2  # trailers that are due, and a file that is on its way
 
 
 @pytest.mark.parametrize("state", ["nothing", "started"])

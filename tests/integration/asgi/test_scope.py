@@ -51,7 +51,11 @@ def test_every_key_has_its_exact_type_and_value(run: Any, serve: Any) -> None:
             assert type(scope["client"][1]) is int
             assert type(scope["server"][1]) is int
             # Only what works may be advertised.
-            assert {name for name in extensions if not name.startswith("cavalcade.")} == set()
+            offered = {"pathsend", "zerocopysend", "trailers", "early_hint"}
+            assert {name for name in extensions if not name.startswith("cavalcade.")} == {f"http.response.{name}" for name in offered}
+            assert all(extensions[f"http.response.{name}"] == {} for name in offered)
+            with pytest.raises(TypeError):
+                extensions["http.response.pathsend"]["shared"] = True
 
     run(main())
 

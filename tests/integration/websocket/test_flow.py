@@ -65,7 +65,7 @@ def test_a_client_that_does_not_read_makes_send_wait(run: Any, serve: Any, peer:
                 await asyncio.sleep(0)
             over.set()
 
-        async with serve(app, lifespan="off") as served:
+        async with serve(app, lifespan="off", ws_ping_interval=0) as served:
             client = await peer(served, receive_buffer=4096)
             call = call_of(served)
             await served.until(lambda: call.pipe.write_paused)

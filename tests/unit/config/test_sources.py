@@ -85,7 +85,8 @@ def test_all_problems_of_all_sources_are_reported_at_once_with_file_line_and_adv
     assert found == [
         'PORT: must be a whole number, not "abc"',
         "pyproject.toml:5: workers must be 1 or more, not 0",
-        'pyproject.toml:6: unknown option "timeout"; use head_timeout, body_timeout and write_timeout',
+        'pyproject.toml:6: unknown option "timeout"; use request_timeout for an app that hangs, stall_kill for a blocked loop, '
+        "body_timeout and write_timeout for clients",
         'cavalcade.toml:1: port must be a number, not the text "80": take the quotes away',
         'cavalcade.toml:3: unknown option "acces_log"; did you mean access_log?',
         'cavalcade.toml:4: head-timeout must be a duration such as 30s, 250ms, 5m or a number of seconds, not "x"',

@@ -11,7 +11,7 @@ cdef class Done:
 cdef class Exchange:
     cdef public object serving, stream
     cdef public dict scope
-    cdef public int sent
+    cdef public int sent, after_file
     cdef public bint gone, noticed, body_ended, end_told
     cdef public list trailers
     cdef public list chunks

@@ -15,9 +15,24 @@ import sys
 from collections.abc import Coroutine, Generator
 from typing import Any
 
-from cavalcade.apps.asgi import waits
-from cavalcade.apps.asgi.order import BODY, COMPLETE, HINT, LEGAL, NOTHING, START, STARTED, TRAILERS, WRITE, violation
-from cavalcade.apps.stream import Serving, Stream
+from cavalcade.apps.asgi import extras, waits
+from cavalcade.apps.asgi.order import (
+    BODY,
+    COMPLETE,
+    DEBUG,
+    FILE,
+    HINT,
+    LEGAL,
+    NOTHING,
+    PATH,
+    SEND_FILE,
+    START,
+    STARTED,
+    TRAILERS,
+    WRITE,
+    violation,
+)
+from cavalcade.apps.stream import REQUEST_ID, Serving, Stream
 from cavalcade.errors import AppProtocolError
 
 log = logging.getLogger("cavalcade")
@@ -60,6 +75,7 @@ class Exchange:
         self.scope = scope
         self.sent = NOTHING
         self.trailers: list[Any] | None = None  # there once they were promised
+        self.after_file = COMPLETE  # what `sent` becomes when the file is sent
         self.gone = False  # the client is
         self.noticed = False  # it was told by http.disconnect that the worker leaves
         self.body_ended = not has_body
@@ -127,31 +143,60 @@ class Exchange:
         return DONE
 
     def promise_trailers(self, wanted: Any) -> None:
-        """http.response.start says whether trailers follow the body. Where they cannot, nobody waits for them."""
-        if wanted and "http.response.trailers" in self.stream.extensions:
+        """http.response.start says whether trailers follow the body."""
+        if wanted:
             self.trailers = []
 
     def send_extra(self, step: int, message: Any) -> Any:
-        """The messages of ASGI extensions that this stream offers."""
-        stream = self.stream
-        if message["type"] not in stream.extensions:
-            raise violation(self.sent, message)
-        what = "links" if step == HINT else "headers"
-        try:
-            given = list(message.get(what, ()))
-        except TypeError:
-            raise AppProtocolError(f"the {what} of {message['type']} are {type(message[what]).__name__}, not a list") from None
+        """The messages of ASGI extensions."""
+        if step in (PATH, SEND_FILE):
+            return self.send_file(step, message)
         if step == HINT:
             # RFC 8297: a Link field each, in a response with status 103 before the real one.
-            stream.hint([(b"link", link) for link in given])
+            self.stream.hint([(b"link", link) for link in extras.items(message, "links")])
+            return DONE
+        if step == DEBUG:
+            if message["type"] not in self.serving.extensions:
+                raise violation(self.sent, message)
+            log.debug("%s: http.response.debug: %.1000r", self.request_line(), message.get("info"))
             return DONE
         assert self.trailers is not None
-        self.trailers += given
+        self.trailers += extras.items(message, "headers")
         if not message.get("more_trailers", False):
-            stream.end(self.trailers)
+            self.stream.end(extras.wanted_trailers(self.scope, self.trailers))
             self.sent = COMPLETE
             self.wake()
         return DONE
+
+    def send_file(self, step: int, message: Any) -> Any:
+        """http.response.pathsend and http.response.zerocopysend."""
+        stream = self.stream
+        if step == PATH:
+            span = extras.open_path(message, stream.body_left())
+            more = False
+        else:
+            span = extras.open_file(message)
+            more = bool(message.get("more_body", False))
+        then = BODY if more else COMPLETE if self.trailers is None else TRAILERS
+        if extras.is_small(span):
+            stream.write(extras.read(span), then != COMPLETE)
+            self.sent = then
+            self.wake()
+            return waits.writable(self) if stream.write_paused else DONE
+        before = self.sent
+        self.sent = FILE
+        self.after_file = then
+        try:
+            stream.send_file(span.fd, span.offset, span.count, then != COMPLETE, self.file_sent)
+        except AppProtocolError:
+            self.sent = before
+            raise
+        return waits.file_sent(self)
+
+    def file_sent(self) -> None:
+        """The file is with the client's kernel, as far as we can know."""
+        self.sent = self.after_file
+        self.wake()
 
     def take_news(self) -> dict[str, Any] | None:
         """The next message for the app, if there is one."""
@@ -187,6 +232,12 @@ class Exchange:
             self.news.append(waiter)
         return waiter
 
+    def wait_file(self) -> asyncio.Future[None]:
+        """Done when it is worth while to look whether the file is sent."""
+        waiter: asyncio.Future[None] = self.serving.loop.create_future()
+        self.news = [waiter] if self.news is None else [*self.news, waiter]
+        return waiter
+
     def wake(self) -> None:
         waiters = self.news
         if waiters is not None:
@@ -219,6 +270,24 @@ class Exchange:
         self.gone = True
         if self.news is not None:
             self.wake()
+        if self.serving.cancel_on_disconnect and self.sent != COMPLETE and self.task is not None:
+            self.task.cancel()
+
+    def progress(self) -> int | None:
+        if self.sent == COMPLETE:
+            return None
+        if self.gone:
+            return 0
+        sent_bytes = self.stream.progress()
+        return None if sent_bytes is None else sent_bytes * 8 + self.sent
+
+    def time_out(self) -> bool:
+        """What the app still sends from now on fails as if the client were gone: another request may be answered there by now."""
+        answered = not self.gone and self.stream.fail(504, "Gateway Timeout")
+        self.gone = True
+        self.wake()
+        self.cancel()
+        return answered
 
     def notice(self) -> None:
         """The worker leaves: a response that streams is told so by http.disconnect. It may still send what it has to."""
@@ -238,14 +307,14 @@ class Exchange:
 
     def app_returned(self) -> None:
         self.finish()
-        if self.sent == COMPLETE:
+        if self.sent == COMPLETE or (self.sent == FILE and self.after_file == COMPLETE):
             return
         if self.gone:
             pass
         elif self.noticed:
             self.stream.cut()
         else:
-            if self.sent == BODY:
+            if self.sent == BODY or self.sent == FILE:
                 what = "the app returned in the middle of its response body (more_body was still true)"
             elif self.sent == TRAILERS:
                 what = "the app returned without the http.response.trailers that it has promised"
@@ -267,7 +336,8 @@ class Exchange:
                 log.error("%s: the app failed after its response was complete", self.request_line(), exc_info=waits.as_the_app_saw(error))
         elif not cancelled:
             log.error("%s: the app failed", self.request_line(), exc_info=waits.as_the_app_saw(error))
-            self.stream.fail(500, "Internal Server Error")
+            if not self.gone:
+                self.stream.fail(500, "Internal Server Error")
         elif self.noticed:
             self.stream.cut()
         else:
@@ -294,6 +364,7 @@ class Exchange:
         try:
             query = scope["query_string"]
             target = scope["raw_path"] + (b"?" + query if query else b"")
-            return f"{scope['method']} {target.decode('ascii', 'backslashreplace')[:512]}"
+            name = f" [{scope[REQUEST_ID]}]" if REQUEST_ID in scope else ""
+            return f"{scope['method']} {target.decode('ascii', 'backslashreplace')[:512]}{name}"
         except (KeyError, TypeError, AttributeError):
             return "a request whose scope the app has changed"

@@ -5,24 +5,31 @@ from __future__ import annotations
 from cavalcade.errors import AppProtocolError
 
 # What an app has sent so far ...
-NOTHING, STARTED, BODY, COMPLETE, TRAILERS = range(5)  # TRAILERS: all but those, which it has promised
+NOTHING, STARTED, BODY, COMPLETE, TRAILERS, FILE = range(6)  # TRAILERS: all but those, which it has promised; FILE: one is on its way
 # ... and what a message then does.
-START, WRITE, HINT, END = 1, 2, 7, 8
+START, WRITE, HINT, END, PATH, SEND_FILE, DEBUG = 1, 2, 7, 8, 9, 10, 11
 
 LEGAL: list[dict[str, int]] = [
-    {"http.response.start": START, "http.response.early_hint": HINT},  # NOTHING
-    {"http.response.body": WRITE},  # STARTED
-    {"http.response.body": WRITE},  # BODY
+    {"http.response.start": START, "http.response.early_hint": HINT, "http.response.debug": DEBUG},  # NOTHING
+    {  # STARTED
+        "http.response.body": WRITE,
+        "http.response.pathsend": PATH,
+        "http.response.zerocopysend": SEND_FILE,
+        "http.response.early_hint": HINT,
+    },
+    {"http.response.body": WRITE, "http.response.zerocopysend": SEND_FILE, "http.response.early_hint": HINT},  # BODY
     {},  # COMPLETE
     {"http.response.trailers": END},  # TRAILERS
+    {},  # FILE
 ]
 
 EXPECTED = [
     "http.response.start is expected first",
-    "http.response.body is expected after http.response.start",
-    "only http.response.body may follow a piece of the body",
+    "http.response.body, pathsend or zerocopysend is expected after http.response.start",
+    "only http.response.body or zerocopysend may follow a piece of the body",
     "the response is already complete (more_body was false)",
     "only http.response.trailers may follow the body: http.response.start has promised them",
+    "a file is being sent; await its send() first",
 ]
 
 # The same for a WebSocket; NOTHING, STARTED, BODY and COMPLETE stand for a denial, which is a plain response.

@@ -14,6 +14,31 @@ from cavalcade.wire.sink import Head
 DRAINING = "cavalcade.draining"
 
 
+class Offered(dict[str, Any]):
+    """What the name of an extension stands for in the scope where there is nothing to say of it: an empty dict that stays empty, because
+    all requests share it."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        raise TypeError("what the server offers is not the app's to change")
+
+    def update(self, *more: Any, **by_name: Any) -> None:
+        raise TypeError("what the server offers is not the app's to change")
+
+    def setdefault(self, name: str, value: Any = None) -> Any:
+        raise TypeError("what the server offers is not the app's to change")
+
+
+_OFFERED = Offered()
+
+
+def extensions(serving: Serving, *, debug: bool) -> dict[str, Any]:
+    """The extensions of every request. `debug` offers one that is not for production (ASGI extensions, "Debug")."""
+    offered: dict[str, Any] = {DRAINING: serving.draining}
+    for name in ("pathsend", "zerocopysend", "trailers", "early_hint", *(["debug"] if debug else [])):
+        offered[f"http.response.{name}"] = _OFFERED
+    return offered
+
+
 def template(
     serving: Serving, scheme: str, client: Address | None, server: Address | None, tls: dict[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -59,7 +84,9 @@ def build(serving: Serving, template: dict[str, Any], head: Head) -> dict[str, A
     scope["query_string"] = head.query
     scope["headers"] = head.headers
     tls = scope["extensions"]
-    scope["extensions"] = {DRAINING: serving.draining} if tls is None else {DRAINING: serving.draining, "tls": tls.copy()}
+    scope["extensions"] = extensions = serving.extensions.copy()
+    if tls is not None:
+        extensions["tls"] = tls.copy()
     state = serving.state
     if state is not None:
         scope["state"] = state.copy()
@@ -73,5 +100,8 @@ def build_websocket(serving: Serving, template: dict[str, Any], head: Head, subp
     scope["type"] = "websocket"
     scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
     scope["subprotocols"] = subprotocols
-    scope["extensions"]["websocket.http.response"] = {}
+    offered = scope["extensions"]
+    scope["extensions"] = extensions = {DRAINING: serving.draining, "websocket.http.response": {}}
+    if "tls" in offered:
+        extensions["tls"] = offered["tls"]
     return scope

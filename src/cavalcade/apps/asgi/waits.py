@@ -7,6 +7,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from cavalcade.apps.asgi.order import FILE
 from cavalcade.errors import CavalcadeError
 
 if TYPE_CHECKING:
@@ -61,6 +62,14 @@ async def next_message(exchange: Exchange) -> dict[str, Any]:
 async def writable(exchange: Exchange) -> None:
     """`send()` when the client takes less than the app gives."""
     await exchange.stream.wait_writable()
+    if exchange.gone and not exchange.is_complete():
+        raise ClientDisconnected("the client is gone")
+
+
+async def file_sent(exchange: Exchange) -> None:
+    """`send()` of a file."""
+    while exchange.sent == FILE and not exchange.gone:
+        await exchange.wait_file()
     if exchange.gone and not exchange.is_complete():
         raise ClientDisconnected("the client is gone")
 

@@ -36,7 +36,7 @@ from cavalcade.apps.asgi.order import (
     WEBSOCKET_LEGAL,
     violation,
 )
-from cavalcade.apps.stream import Pipe, Serving, Stream
+from cavalcade.apps.stream import REQUEST_ID, Pipe, Serving, Stream
 from cavalcade.errors import AppProtocolError
 from cavalcade.wire import ws_handshake
 from cavalcade.wire.sink import Head
@@ -456,12 +456,16 @@ class WebSocketExchange(Exchange):
         self.messages.clear()
         self.go_on()
 
+    def progress(self) -> int | None:
+        return None  # it has its own limits: `ws_accept_timeout`, pings
+
     def request_line(self) -> str:
         scope = self.scope
         try:
             query = scope["query_string"]
             target = scope["raw_path"] + (b"?" + query if query else b"")
-            return f"WebSocket {target.decode('ascii', 'backslashreplace')[:512]}"
+            name = f" [{scope[REQUEST_ID]}]" if REQUEST_ID in scope else ""
+            return f"WebSocket {target.decode('ascii', 'backslashreplace')[:512]}{name}"
         except (KeyError, TypeError, AttributeError):
             return "a WebSocket whose scope the app has changed"
 

@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from cavalcade.apps.asgi.order import COMPLETE, NOTHING, STARTED
-from cavalcade.apps.stream import Serving, Stream
+from cavalcade.apps.stream import REQUEST_ID, Serving, Stream
 from cavalcade.apps.wsgi import environ
 from cavalcade.apps.wsgi.headers import LENGTH, STATUSES, learn_status, read_headers
 from cavalcade.errors import AppProtocolError
@@ -148,6 +148,16 @@ class WsgiCall:
         """The time is up."""
         raise NotImplementedError
 
+    def progress(self) -> int | None:
+        if self.sent == COMPLETE or self.gone:
+            return None
+        sent_bytes = self.stream.progress()
+        return None if sent_bytes is None else sent_bytes * 8 + self.sent
+
+    def time_out(self) -> bool:
+        """It has not gone on for `request_timeout`."""
+        raise NotImplementedError
+
     def left_behind(self) -> str:
         """Why it is still there a while after it was cancelled."""
         return "the app has not returned; it is left behind"
@@ -161,7 +171,8 @@ class WsgiCall:
 
     def request_line(self) -> str:
         """The request as the log shows it, safe to print."""
-        return f"{self.method} {self.target.decode('ascii', 'backslashreplace')[:512]}"
+        name = f" [{self.environ[REQUEST_ID]}]" if REQUEST_ID in self.environ else ""
+        return f"{self.method} {self.target.decode('ascii', 'backslashreplace')[:512]}{name}"
 
 
 def iterate(result: Any) -> Any:

@@ -6,8 +6,9 @@ import io
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from cavalcade.apps.span import Span
 
 BLOCK_BYTES = 64 * 1024  # what a file that must be read is read in, where the app does not say
 
@@ -30,15 +31,6 @@ class FileWrapper:
         if data:
             return data
         raise StopIteration
-
-
-@dataclass(frozen=True)
-class Span:
-    """A part of an open file. `fd` is a copy, which outlives the file object of the app."""
-
-    fd: int
-    offset: int
-    count: int
 
 
 def maybe_span(filelike: Any) -> Span | None:

@@ -348,9 +348,21 @@ class InlineCall(WsgiCall):
         """The time is up. The app does not run now: it had not begun, or is between two pieces."""
         if self.begun:
             self.stream.cut()
-            self.gone = True
-            if self.pieces is not None:
-                self.enter(self.close_result)
-            self.end()
+            self.leave()
         else:
             self.drop(503, "Service Unavailable")
+
+    def time_out(self) -> bool:
+        if not self.begun:
+            self.drop(504, "Gateway Timeout")
+            return True
+        answered = self.stream.fail(504, "Gateway Timeout")
+        self.leave()
+        return answered
+
+    def leave(self) -> None:
+        """The app is between two pieces, and is asked for no more."""
+        self.gone = True
+        if self.pieces is not None:
+            self.enter(self.close_result)
+        self.end()

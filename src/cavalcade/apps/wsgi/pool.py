@@ -23,7 +23,7 @@ class Job(Protocol):
 class Pool:
     """A fixed number of threads with one line before them. Made after the fork: threads do not survive it."""
 
-    def __init__(self, size: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, size: int, loop: asyncio.AbstractEventLoop, name: str = "wsgi") -> None:
         self.size = size
         self._at_work = [False] * size
         self._loop = loop
@@ -33,7 +33,8 @@ class Pool:
         self._calls: deque[Callable[[], None]] = deque()
         self._woken = False
         # Daemons: one that the app never gives back must not hold the end of the process.
-        self._threads = [threading.Thread(target=self._work, args=(number,), name=f"wsgi-{number}", daemon=True) for number in range(size)]
+        names = [f"{name}-{number}" for number in range(size)]
+        self._threads = [threading.Thread(target=self._work, args=(n,), name=names[n], daemon=True) for n in range(size)]
 
     def start(self) -> None:
         for thread in self._threads:

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any
 from cavalcade import limits
 from cavalcade.apps.asgi.order import BODY, COMPLETE, NOTHING
 from cavalcade.apps.asgi.waits import ClientDisconnected, is_disconnect
+from cavalcade.apps.span import Span
 from cavalcade.apps.stream import Stream
 from cavalcade.apps.wsgi.body import Arriving, arriving
 from cavalcade.apps.wsgi.call import LIST_ITERATOR, TUPLE_ITERATOR, WsgiCall, iterate
-from cavalcade.apps.wsgi.files import FileWrapper, Span, maybe_span
+from cavalcade.apps.wsgi.files import FileWrapper, maybe_span
 from cavalcade.apps.wsgi.headers import as_bytes
 from cavalcade.wire.sink import Head
 
@@ -150,6 +151,16 @@ class ThreadCall(WsgiCall):
             self.stream.cut()
         if self.phase != RUNNING:
             self.finish()
+
+    def time_out(self) -> bool:
+        """What runs in a thread cannot be stopped there; but the client is answered, and it wakes where it waits for that one."""
+        answered = self.stream.fail(504, "Gateway Timeout")
+        self.gone = True
+        if self.phase == RUNNING:
+            self.wake()
+        else:
+            self.finish()
+        return answered
 
     def wake(self) -> None:
         """Whoever waits in the app's threads, look again."""

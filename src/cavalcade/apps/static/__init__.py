@@ -1,0 +1,1 @@
+"""Files that a worker serves without the app."""

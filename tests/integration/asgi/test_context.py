@@ -1,0 +1,83 @@
+"""Context variables: every request begins with what lifespan startup left, and with nothing of the request before it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from typing import Any
+
+import pytest
+
+started: contextvars.ContextVar[str] = contextvars.ContextVar("started", default="")
+who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Says what it finds in its context, and leaves its own name there, by every way there is."""
+    if scope["type"] == "lifespan":
+        await receive()
+        started.set("in lifespan")
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    found = [who.get(), started.get()]
+    who.set(scope["path"])
+    while (await receive()).get("more_body"):
+        found.append(who.get())
+
+    async def child() -> None:
+        found.append(who.get())
+        who.set("a task of " + scope["path"])
+
+    await asyncio.create_task(child())
+    await asyncio.to_thread(found.append, who.get())
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"x" * 200_000, "more_body": True})
+    found.append(who.get())
+    own = {scope["path"]}
+    good = found[:2] == ["nobody", "in lifespan"] and set(found[2:]) == own
+    await send({"type": "http.response.body", "body": b"good" if good else repr(found).encode()})
+    asyncio.get_running_loop().call_soon(who.set, "a callback of " + scope["path"])
+    who.set("after " + scope["path"])
+
+
+def request(path: str, body: int = 0) -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {body}\r\n\r\n".encode() + b"b" * body
+
+
+@pytest.mark.parametrize("body", [0, 10, 1_000_000])
+def test_keep_alive_and_pipelining(run: Any, serve: Any, body: int) -> None:
+    async def main() -> None:
+        async with serve(app) as served:
+            client = await served.connect()
+            for number in range(3):
+                await client.send(request(f"/{number}", body))
+                assert (await client.response()).body.lstrip(b"x") == b"good"
+            sending = asyncio.create_task(client.send(b"".join(request(f"/{number}", body) for number in range(10, 14))))
+            for _ in range(4):
+                assert (await client.response()).body.lstrip(b"x") == b"good"
+            await sending
+
+    run(main())
+
+
+def test_connections_beside_each_other(run: Any, serve: Any) -> None:
+    async def main() -> None:
+        async with serve(app) as served:
+            answers = await asyncio.gather(*(served.ask(request(f"/{number}", 100_000)) for number in range(10)))
+            assert {response.body.lstrip(b"x") for response in answers} == {b"good"}
+
+    run(main())
+
+
+def test_streams_of_one_http2_connection(run: Any, serve: Any) -> None:
+    httpx = pytest.importorskip("httpx")
+
+    async def main() -> None:
+        async with serve(app) as served:
+            async with httpx.AsyncClient(http1=False, http2=True, base_url=served.url) as client:
+                answers = await asyncio.gather(*(client.post(f"/{number}", content=b"b" * 100_000) for number in range(10)))
+                assert {response.content.lstrip(b"x") for response in answers} == {b"good"}
+
+    run(main())

@@ -1,0 +1,264 @@
+"""`http.response.pathsend` and `http.response.zerocopysend`: what comes over the wire, on plaintext HTTP/1."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from cavalcade.errors import AppProtocolError
+
+GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+SIZES = [0, 1, 65536, 65537, 3_000_000]
+
+
+def start(*headers: tuple[bytes, bytes], **more: Any) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": 200, "headers": headers, **more}
+
+
+def path(where: Any) -> dict[str, Any]:
+    return {"type": "http.response.pathsend", "path": str(where)}
+
+
+def body(data: bytes, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+def zero(file: Any, **more: Any) -> dict[str, Any]:
+    return {"type": "http.response.zerocopysend", "file": file, **more}
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("given", [True, False])
+def test_a_path_is_sent_whole_and_the_connection_goes_on(run: Any, serve: Any, files: Any, size: int, method: str, given: bool) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start(*[(b"content-length", b"%d" % size)] * given))
+        await send(path(files[size]))
+
+    async def main() -> None:
+        async with serve(app, lifespan="off") as served:
+            client = await served.connect()
+            before = descriptors()
+            for _ in range(3):
+                await client.send(GET.replace(b"GET", method.encode()))
+                response = await client.response(method)
+                # RFC 9110 section 8.6: of an empty body that is not sent nobody knows that it is empty
+                assert response.header("content-length") == (str(size) if size or given or method == "GET" else None)
+                assert response.body == (files[size].read_bytes() if method == "GET" else b"")
+            assert descriptors() == before
+            assert all(f"{size if method == 'GET' else 0}B" in line for line in served.access)
+
+    run(main())
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_files_and_pieces_of_a_body_in_any_order(run: Any, serve: Any, files: Any, version: bytes) -> None:
+    big = files[3_000_000]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        with big.open("rb") as file:
+            await send(zero(file, count=100, more_body=True))
+            await send(body(b"<", True))
+            await send(zero(file, count=100_000, more_body=True))  # from where the first one ended
+            await send(zero(file.fileno(), offset=7, count=70_000, more_body=True))
+            await send(zero(file, offset=2_900_000, more_body=True))
+            await send(zero(file, offset=3_000_000, more_body=True))
+        await send(body(b">"))
+
+    async def main() -> None:
+        async with serve(app, lifespan="off") as served:
+            client = await served.connect()
+            await client.send(GET.replace(b"1.1", version) + (GET if version == b"1.1" else b""))
+            data = big.read_bytes()
+            for _ in range(2 if version == b"1.1" else 1):
+                response = await client.response()
+                assert response.body == b"".join([data[:100], b"<", data[100:100_100], data[7:70_007], data[2_900_000:], b">"])
+
+    run(main())
+
+
+def test_a_file_may_be_the_end_of_a_body(run: Any, serve: Any, files: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        await send(body(b"<", True))
+        with files[65537].open("rb") as file:
+            await send(zero(file))
+
+    async def main() -> None:
+        async with serve(app, lifespan="off") as served:
+            client = await served.connect()
+            for _ in range(2):
+                await client.send(GET)
+                assert (await client.response()).body == b"<" + files[65537].read_bytes()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (path("/no/such/file"), "No such file or directory"),
+        (path("/tmp"), "a directory"),
+        (path("/dev/null"), "no regular file"),
+        (path("no/such/file"), "No such file or directory"),
+        (path(""), "No such file or directory"),
+        (path("/nul\0"), "null byte"),
+        ({"type": "http.response.pathsend"}, "NoneType, not str"),
+        ({"type": "http.response.pathsend", "path": b"/etc"}, "bytes, not str"),
+        (zero(None), "without a descriptor"),
+        (zero(object()), "without a descriptor"),
+        (zero(-1), "Bad file descriptor"),
+        (zero(True), "without a descriptor"),
+        (zero(0), "no regular file"),
+        (zero("file", offset=-1), "not a number of bytes"),
+        (zero("file", offset=1.5), "not a number of bytes"),
+        (zero("file", count=True), "not a number of bytes"),
+        (zero("file", count="5"), "not a number of bytes"),
+        (zero("file", offset=1, count=65537), "of a file that has 65537"),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_sent_is_the_apps_error_and_it_can_still_answer(
+    run: Any, serve: Any, files: Any, message: dict[str, Any], says: str
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        with files[65537].open("rb") as file, pytest.raises(AppProtocolError, match=says):
+            await send({**message, "file": file} if message.get("file") == "file" else message)
+        await send(body(b"instead"))
+
+    async def main() -> None:
+        async with serve(app, lifespan="off") as served:
+            client = await served.connect()
+            before = 0
+            for _ in range(3):
+                await client.send(GET)
+                assert (await client.response()).body == b"instead"
+                assert descriptors() == (before or descriptors())  # a loop opens some of its own when it first turns
+                before = descriptors()
+
+    run(main())
+
+
+def test_a_missing_file_that_nobody_catches_is_a_500(run: Any, serve: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start((b"content-length", b"5")))
+        await send(path("/no/such/file"))
+
+    async def main() -> None:
+        async with serve(app, lifespan="off", errors=("the app failed",)) as served:
+            assert (await served.ask(GET)).status == 500
+
+    run(main())
+
+
+@pytest.mark.parametrize("size", [100, 65537])
+def test_a_file_longer_than_the_content_length(run: Any, serve: Any, files: Any, size: int) -> None:
+    """A path is cut: the file may have grown since the app looked. A span that the app has chosen is its error."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start((b"content-length", b"10")))
+        if scope["path"] == "/path":
+            await send(path(files[65537]))
+            return
+        with files[65537].open("rb") as file:
+            await send(zero(file, count=size))
+
+    async def main() -> None:
+        async with serve(app, lifespan="off", errors=("the app failed",)) as served:
+            client = await served.connect()
+            await client.send(GET.replace(b"/", b"/path", 1))
+            assert (await client.response()).body == files[65537].read_bytes()[:10]
+            before = descriptors()
+            await client.send(GET)
+            assert (await client.response()).status == 500
+            assert descriptors() == before
+
+    run(main())
+
+
+def test_a_file_shorter_than_the_content_length_is_a_reset(run: Any, serve: Any, files: Any, truncated: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start((b"content-length", b"70000")))
+        await send(path(files[65537]))
+
+    async def main() -> None:
+        async with serve(app, lifespan="off", errors=("65537 bytes instead of 70000",)) as served:
+            with pytest.raises(truncated):
+                await served.ask(GET)
+
+    run(main())
+
+
+def test_a_client_that_leaves_in_the_middle_leaves_no_descriptor(run: Any, serve: Any, files: Any) -> None:
+    raised: list[BaseException] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        if scope["path"] == "/small":
+            await send(body(b""))
+            return
+        try:
+            for _ in range(50):
+                with files[3_000_000].open("rb") as file:
+                    await send(zero(file, more_body=True))
+        except OSError as error:
+            raised.append(error)
+            raise
+
+    async def main() -> None:
+        async with serve(app, lifespan="off") as served:
+            first = await served.connect()
+            await first.send(GET.replace(b"/", b"/small", 1))
+            await first.response()
+            before = descriptors()
+            for leave in ("reset", "close"):
+                client = await served.connect(receive_buffer=4096)
+                await client.send(GET)
+                await client.until(b"\r\n\r\n")
+                getattr(client, leave)()
+            await served.until(lambda: len(raised) == 2)
+            await served.until(lambda: descriptors() <= before, "no descriptor left")
+
+    run(main())
+
+
+def test_a_message_before_the_file_is_sent_is_out_of_order(run: Any, serve: Any, files: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        with files[3_000_000].open("rb") as file:
+            pending = send(zero(file, more_body=True))
+        with pytest.raises(AppProtocolError, match="a file is being sent"):
+            await send(body(b"too early"))
+        await pending
+        await send(body(b"end"))
+
+    async def main() -> None:
+        async with serve(app, lifespan="off") as served:
+            client = await served.connect(receive_buffer=4096)
+            await client.send(GET)
+            assert (await client.response()).body == files[3_000_000].read_bytes() + b"end"
+
+    run(main())
+
+
+def test_an_app_that_does_not_wait_for_its_file(run: Any, serve: Any, files: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        send(path(files[3_000_000])).close()
+
+    async def main() -> None:
+        async with serve(app, lifespan="off") as served:
+            client = await served.connect(receive_buffer=4096)
+            for _ in range(2):
+                await client.send(GET)
+                assert (await client.response()).body == files[3_000_000].read_bytes()
+
+    run(main())
