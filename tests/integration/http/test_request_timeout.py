@@ -46,7 +46,7 @@ def test_an_app_that_does_not_answer_is_cancelled_and_the_client_told(run: Any, 
             response = await client.response()
             took = time.monotonic() - began
             assert (response.status, response.body) == (504, b"Gateway Timeout")
-            assert LIMIT <= took < LIMIT + 2
+            assert LIMIT <= took < LIMIT + 4  # about a second late at most, on a machine that has time
             await client.send(GET.replace(b"/stuck", b"/next"))  # the connection goes on
             assert (await client.response()).body == b"fine"
             assert ended == ["cancelled"]
@@ -82,11 +82,11 @@ def test_a_stream_that_goes_on_is_left_alone(run: Any, serve: Any) -> None:
         await send(START)
         for _ in range(12):
             await send(piece(b"x"))
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.25)
         await send(piece(b"", False))
 
     async def main() -> None:
-        async with serve(app, lifespan="off", request_timeout=LIMIT) as served:
+        async with serve(app, lifespan="off", request_timeout=1.2) as served:
             assert (await served.ask(GET)).body == b"x" * 12
 
     run(main())
