@@ -157,8 +157,15 @@ def main() -> int:
     return report(contenders, peers, rounds, options.require)
 
 
-def report(contenders: list[Contender], peers: list[str], rounds: list[dict[str, tuple[float, float]]], require: float | None) -> int:
-    print("\n| server | messages/s | CPU us/message | CPU / best peer's |\n|---|---:|---:|---:|")
+def report(
+    contenders: list[Contender],
+    peers: list[str],
+    rounds: list[dict[str, tuple[float, float]]],
+    require: float | None,
+    what: str = "message",
+) -> int:
+    """Print the table; 1 if somebody could not be measured, or needs more than was required."""
+    print(f"\n| server | {what}s/s | CPU us/{what} | CPU / best peer's |\n|---|---:|---:|---:|")
     failed = False
     for contender in contenders:
         name = contender.name

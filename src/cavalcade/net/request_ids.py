@@ -82,8 +82,10 @@ def with_id(headers: Any, request_id: str) -> Any:
     except TypeError:
         return headers
     try:
-        if not any(name.lower() == NAME for name, _ in given):
-            given.append((NAME, request_id.encode("ascii")))
+        for name, _ in given:
+            if len(name) == len(NAME) and name.lower() == NAME:
+                return given
+        given.append((NAME, request_id.encode("ascii")))
     except (TypeError, ValueError, AttributeError):
         pass
     return given

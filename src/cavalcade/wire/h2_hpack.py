@@ -18,6 +18,8 @@ Field = tuple[bytes, bytes]
 
 KEPT_BLOCKS = 64  # decoded heads that are kept for one connection
 KEPT_BLOCK_BYTES = 512
+KEPT_STRINGS = 64
+KEPT_STRING_BYTES = 256
 
 _STATIC: list[Field] = [(b"", b""), *HeaderTable.STATIC_TABLE]  # from 1 on
 _STATIC_END = len(_STATIC)
@@ -43,6 +45,7 @@ class FieldDecoder:
         self._table_most = self._table.maxsize
         self._most = head_bytes * limits.H2_HEAD_FACTOR
         self._kept: dict[bytes, Fields] = {}
+        self._strings: dict[bytes, bytes] = {}  # a peer whose table is too small says the same again and again
         self._changed = False
 
     def decode(self, block: bytes) -> Fields:
@@ -96,8 +99,8 @@ class FieldDecoder:
                 if index:
                     name = self._entry(index)[0]
                 else:
-                    name, at = _string(data, at)
-                value, at = _string(data, at)
+                    name, at = self._string(data, at)
+                value, at = self._string(data, at)
                 field = (name, value)
                 if first & 0x40:
                     table.add(name, value)
@@ -107,6 +110,25 @@ class FieldDecoder:
                 raise OversizedHeaderListError(f"a header list over {most} bytes")
             these.append(field)
         return Fields(these, total)
+
+    def _string(self, data: bytes, at: int) -> tuple[bytes, int]:
+        """The string at `at`, and where it ends (section 5.2)."""
+        coded = data[at] & 0x80
+        length, at = _integer(data, at, 0x7F)
+        end = at + length
+        if end > len(data):
+            raise HPACKDecodingError("a string beyond the end of its block")
+        piece = data[at:end]
+        if not coded:
+            return piece, end
+        text = self._strings.get(piece)
+        if text is None:
+            text = bytes(decode_huffman(piece))
+            if length <= KEPT_STRING_BYTES:
+                if len(self._strings) >= KEPT_STRINGS:
+                    self._strings.clear()
+                self._strings[piece] = text
+        return text, end
 
     def _entry(self, index: int) -> Field:
         if 0 < index < _STATIC_END:
@@ -130,13 +152,3 @@ def _integer(data: bytes, at: int, most: int) -> tuple[int, int]:
         if byte < 0x80:
             return number, at
     raise HPACKDecodingError("an integer beyond any sense")
-
-
-def _string(data: bytes, at: int) -> tuple[bytes, int]:
-    """The string at `at`, and where it ends (section 5.2)."""
-    coded = data[at] & 0x80
-    length, at = _integer(data, at, 0x7F)
-    end = at + length
-    if end > len(data):
-        raise HPACKDecodingError("a string beyond the end of its block")
-    return (bytes(decode_huffman(data[at:end])) if coded else data[at:end]), end

@@ -27,7 +27,7 @@ _PATH = re.compile(rb"[\x21-\x7e]+")
 # Kinds of fields, beside those that every engine knows.
 PLAIN, HOST, CONTENT_LENGTH, EXPECT = fields.PLAIN, fields.HOST_FIELD, fields.CONTENT_LENGTH, fields.EXPECT
 FORWARDING = fields.FORWARDING
-COOKIE, TE, FORBIDDEN = 100, 101, 102
+COOKIE, TE, FORBIDDEN, PSEUDO = 100, 101, 102, 103
 
 _KINDS = {
     b"host": HOST,
@@ -91,20 +91,17 @@ def read_request(these: Iterable[tuple[bytes, bytes]], size: int, rules: Rules) 
     for field in these:
         known = _KNOWN.get(field)
         if known is None:
-            name, value = field
-            if name[:1] == b":":
-                if regular:
-                    raise malformed("a pseudo-header field after a regular one")
-                if name not in _PSEUDO:
-                    raise malformed("an unknown pseudo-header field")
-                if name in pseudo:
-                    raise malformed(f"more than one {name.decode()}")
-                check_value(name, value)
-                pseudo[name] = value
-                continue
-            known = _learn(name, value)
-        regular = True
+            known = _learn(*field) if field[0][:1] != b":" else _learn_pseudo(*field)
         own, kind = known
+        if kind == PSEUDO:
+            if regular:
+                raise malformed("a pseudo-header field after a regular one")
+            name, value = own
+            if name in pseudo:
+                raise malformed(f"more than one {name.decode()}")
+            pseudo[name] = value
+            continue
+        regular = True
         if kind == PLAIN:
             headers.append(own)
         elif kind == COOKIE:
@@ -139,9 +136,9 @@ def read_request(these: Iterable[tuple[bytes, bytes]], size: int, rules: Rules) 
 def check_trailers(these: Iterable[tuple[bytes, bytes]]) -> None:
     """Raises `StreamFault` for trailer fields that may not be. ASGI has no place for those that may."""
     for field in these:
+        if field[0][:1] == b":":
+            raise malformed("a pseudo-header field in a trailer section")
         if field not in _KNOWN:
-            if field[0][:1] == b":":
-                raise malformed("a pseudo-header field in a trailer section")
             _learn(*field)
 
 
@@ -169,6 +166,19 @@ def _learn(name: bytes, value: bytes) -> tuple[tuple[bytes, bytes], int]:
     name = _NAMES.get(name, name)
     known = ((name, value), kind)
     if len(name) + len(value) <= _KNOWN_BYTES and name not in _SECRET:
+        if len(_KNOWN) >= fields.TABLE_MAX:
+            _KNOWN.clear()
+        _KNOWN[name, value] = known
+    return known
+
+
+def _learn_pseudo(name: bytes, value: bytes) -> tuple[tuple[bytes, bytes], int]:
+    """What a pseudo-header field is that was not seen before. Raises `StreamFault`."""
+    if name not in _PSEUDO:
+        raise malformed("an unknown pseudo-header field")
+    check_value(name, value)
+    known = ((name, value), PSEUDO)
+    if name != b":path" and len(name) + len(value) <= _KNOWN_BYTES:  # paths have a table of their own
         if len(_KNOWN) >= fields.TABLE_MAX:
             _KNOWN.clear()
         _KNOWN[name, value] = known

@@ -109,7 +109,7 @@ def test_a_file_may_be_the_end_of_a_body(run: Any, serve: Any, files: Any) -> No
         (path("/dev/null"), "no regular file"),
         (path("no/such/file"), "No such file or directory"),
         (path(""), "No such file or directory"),
-        (path("/nul\0"), "null byte"),
+        (path("/nul\0"), "null"),
         ({"type": "http.response.pathsend"}, "NoneType, not str"),
         ({"type": "http.response.pathsend", "path": b"/etc"}, "bytes, not str"),
         (zero(None), "without a descriptor"),

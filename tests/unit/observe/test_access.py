@@ -14,7 +14,7 @@ import pytest
 from cavalcade import limits
 from cavalcade.config.options import Settings
 from cavalcade.observe import logs
-from cavalcade.observe.access import AccessLog, quoted
+from cavalcade.observe.access import AccessLog, NamedAccessLog, quoted
 from cavalcade.observe.logs import ACCESS_LOGGER, Format, OwnHandler
 
 Make = Callable[[Format], tuple[AccessLog, Callable[[], str]]]
@@ -240,3 +240,29 @@ def test_add_costs_well_under_a_microsecond_or_three_on_a_slow_machine(make: Mak
         best = min(best, (time.perf_counter() - start) / 2000)
         log.pending.clear()
     assert best < 3e-6, f"{best * 1e9:.0f} ns"
+
+
+@pytest.mark.parametrize("shape", ["plain", "text", "json"])
+def test_a_line_with_the_name_of_its_request(make: Make, shape: Format) -> None:
+    _, read = make(shape)
+    log = NamedAccessLog(Settings())
+    for name in ("first", "second"):
+        log.request_id = name
+        log.add(*ENTRY)
+    log.flush()
+    first, second = read().splitlines()
+    if shape == "json":
+        assert [json.loads(line)["request_id"] for line in (first, second)] == ["first", "second"]
+    else:
+        assert first.endswith(" 123B 4.2ms [first]")
+        assert second.endswith(" 123B 4.2ms [second]")
+
+
+def test_a_handler_of_the_users_gets_the_name_of_the_request(logger: logging.Logger, caplog: pytest.LogCaptureFixture) -> None:
+    logger.setLevel(logging.INFO)
+    log = NamedAccessLog(Settings())
+    log.request_id = "mine"
+    log.add(*ENTRY)
+    log.flush()
+    (record,) = caplog.records
+    assert record.request_id == "mine"
