@@ -113,7 +113,7 @@ def test_a_file_may_be_the_end_of_a_body(run: Any, serve: Any, files: Any) -> No
         ({"type": "http.response.pathsend"}, "NoneType, not str"),
         ({"type": "http.response.pathsend", "path": b"/etc"}, "bytes, not str"),
         (zero(None), "without a descriptor"),
-        (zero(object()), "without a descriptor"),
+        (zero("a name"), "without a descriptor"),
         (zero(-1), "Bad file descriptor"),
         (zero(True), "without a descriptor"),
         (zero(0), "no regular file"),
