@@ -18,6 +18,8 @@ PORT ?= 8000
 VENV ?= .venv
 COMPILED ?= .venv-compiled
 PEERS ?= .venv-peers
+# More processes than CPUs: a test of real processes mostly waits for them.
+JOBS ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 2) * 3 / 2)))
 # The tests look here, and skip what is not there.
 TOOLS = .venv-tools
 BIN = $(VENV)/bin
@@ -44,11 +46,11 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 pytest: $(VENV)/.installed $(TOOLS)/.installed
-	EXPECT_BUILD=pure $(BIN)/pytest -n auto $(PYTEST_ARGS)
+	EXPECT_BUILD=pure $(BIN)/pytest -n $(JOBS) $(PYTEST_ARGS)
 
 # The same suite against an ordinary, compiled install.
 test-compiled: $(COMPILED)/.installed $(TOOLS)/.installed
-	EXPECT_BUILD=$(EXPECT_BUILD) $(COMPILED)/bin/pytest -n auto $(PYTEST_ARGS)
+	EXPECT_BUILD=$(EXPECT_BUILD) $(COMPILED)/bin/pytest -n $(JOBS) $(PYTEST_ARGS)
 
 tools: $(TOOLS)/.installed
 
