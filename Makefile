@@ -46,11 +46,11 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 pytest: $(VENV)/.installed $(TOOLS)/.installed
-	EXPECT_BUILD=pure $(BIN)/pytest -n $(JOBS) $(PYTEST_ARGS)
+	EXPECT_BUILD=pure $(BIN)/pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 # The same suite against an ordinary, compiled install.
 test-compiled: $(COMPILED)/.installed $(TOOLS)/.installed
-	EXPECT_BUILD=$(EXPECT_BUILD) $(COMPILED)/bin/pytest -n $(JOBS) $(PYTEST_ARGS)
+	EXPECT_BUILD=$(EXPECT_BUILD) $(COMPILED)/bin/pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 tools: $(TOOLS)/.installed
 
