@@ -158,7 +158,8 @@ def test_of_two_stalls_in_a_row_each_has_its_own_line_of_code(folder: Path) -> N
     assert_told(
         server,
         pid,
-        rf"{who}:{line_of('time.sleep(0.6)')} sleeping\(\), GET /sleeping; 1 request waited",
+        # Where tasks start at once (3.12 on), the one that waited may block the loop in its turn before it was counted.
+        rf"{who}:{line_of('time.sleep(0.6)')} sleeping\(\), GET /sleeping; (1 request|0 requests) waited",
         rf"{who}:{line_of('here.recv(1)')} reading\(\), GET /reading; 0 requests waited",
     )
 

@@ -203,7 +203,7 @@ def test_a_silent_client_is_pinged_and_closed_when_it_does_not_answer(
 @pytest.mark.parametrize("answer", ["pong", "message", "half a frame"])
 def test_whatever_comes_is_a_sign_of_life(run: Any, serve: Any, echo: Any, peer: Any, raw: Any, answer: str) -> None:
     async def main() -> None:
-        async with serve(echo, lifespan="off", ws_ping_interval=0.5, ws_ping_timeout=0.5) as served:
+        async with serve(echo, lifespan="off", ws_ping_interval=0.5, ws_ping_timeout=5) as served:
             client = await peer(served)
             pings = 0
             while pings < 3:
