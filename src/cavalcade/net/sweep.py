@@ -17,6 +17,11 @@ from cavalcade.net.context import ConnectionContext
 log = logging.getLogger("cavalcade")
 
 
+# Turns come so long after the half second. uvloop cuts a pause to whole milliseconds: one that fell short of it would turn again and
+# again until it is reached, dozens of times, and WebSockets count time in turns: they would be pinged, and given up, much too early.
+AFTER_S = 0.002
+
+
 class Sweep:
     """Runs while a worker serves."""
 
@@ -41,7 +46,7 @@ class Sweep:
         wall = time.time()
         # To the turn of the next half second, so that Date is never stale for long. First of all: whatever happens below, the
         # sweep goes on.
-        self._timer = context.loop.call_later(limits.SWEEP_S - wall % limits.SWEEP_S, self._turn)
+        self._timer = context.loop.call_later(limits.SWEEP_S - wall % limits.SWEEP_S + AFTER_S, self._turn)
         context.now = now + limits.SWEEP_S
         if self._date_header:
             # RFC 9110 section 6.6.1: an origin server with a clock sends Date; it has the resolution of a second.
