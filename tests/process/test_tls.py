@@ -266,9 +266,9 @@ def test_recycling_and_scaling_lose_nothing(busy: Any) -> None:
         server.signal(signal.SIGTTIN)
         traffic.wait_requests(1200)
         server.signal(signal.SIGTTOU)
-        traffic.wait_requests(1600)
+        traffic.wait_requests(2400)
     assert traffic.report.failed == 0, traffic.report.explain()
-    assert len(traffic.report.pids) > 5
+    assert len(traffic.report.pids) > 3  # the two that began, the one that came for a while, and those that took over
 
 
 @pytest.mark.slow
