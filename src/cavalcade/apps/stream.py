@@ -157,6 +157,23 @@ class WebSocketCall(Call, Protocol):
         """The worker leaves: close as soon as the app has answered what it was given."""
 
 
+def add_waiter(waiters: list[asyncio.Future[None]], loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+    """A Future for one more who waits among `waiters`; those who no longer do are dropped. One for each: a Future that several await is
+    cancelled for all of them when one is."""
+    if waiters:
+        waiters[:] = [other for other in waiters if not other.done()]
+    waiter: asyncio.Future[None] = loop.create_future()
+    waiters.append(waiter)
+    return waiter
+
+
+def wake_all(waiters: list[asyncio.Future[None]]) -> None:
+    """Let all of them go on, but for those who were cancelled."""
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+
+
 class Totals:
     """What one worker has done, as plain attributes: the heartbeat copies them to the board."""
 

@@ -15,7 +15,7 @@ from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.asgi.order import NOTHING as NOTHING_SENT
 from cavalcade.apps.asgi.websocket import WebSocketExchange, open_call
-from cavalcade.apps.stream import Call, Pipe
+from cavalcade.apps.stream import Call, Pipe, add_waiter, wake_all
 from cavalcade.errors import AppProtocolError, PeerError, PeerTooSlow
 from cavalcade.net import overload
 from cavalcade.net.files import ReadSend
@@ -320,21 +320,16 @@ class H2Stream(StreamState):
         return exchange is not None and exchange.sent != NOTHING_SENT and not self.head_due
 
     def wait_writable(self) -> asyncio.Future[None]:
-        # One for each who waits: a Future that several await is cancelled for all when one of them is.
-        writer: asyncio.Future[None] = self.link.context.loop.create_future()
         if self.write_paused:
-            self.writers = [other for other in self.writers if not other.done()]
-            self.writers.append(writer)
-        else:
-            writer.set_result(None)
+            return add_waiter(self.writers, self.link.context.loop)
+        writer: asyncio.Future[None] = self.link.context.loop.create_future()
+        writer.set_result(None)
         return writer
 
     def wake_writers(self) -> None:
         if self.writers:
             writers, self.writers = self.writers, []
-            for writer in writers:
-                if not writer.done():
-                    writer.set_result(None)
+            wake_all(writers)
 
     def want_body(self) -> None:
         if self.remote_ended or self.closed or self.exchange is None:

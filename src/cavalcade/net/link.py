@@ -12,6 +12,7 @@ import struct
 from typing import Any
 
 from cavalcade import limits
+from cavalcade.apps.stream import add_waiter, wake_all
 from cavalcade.net.context import ConnectionContext
 from cavalcade.types import Address
 
@@ -152,21 +153,16 @@ class Link:
         self.on_writable()
 
     def wait_writable(self) -> asyncio.Future[None]:
-        # One for each who waits: a Future that several await is cancelled for all when one of them is.
-        writer: asyncio.Future[None] = self.context.loop.create_future()
         if self.write_paused:
-            self.writers = [other for other in self.writers if not other.done()]
-            self.writers.append(writer)
-        else:
-            writer.set_result(None)
+            return add_waiter(self.writers, self.context.loop)
+        writer: asyncio.Future[None] = self.context.loop.create_future()
+        writer.set_result(None)
         return writer
 
     def wake_writers(self) -> None:
         if self.writers:
             writers, self.writers = self.writers, []
-            for writer in writers:
-                if not writer.done():
-                    writer.set_result(None)
+            wake_all(writers)
 
     def pause_reading(self) -> None:
         if not self.read_paused and not self.transport.is_closing():

@@ -16,6 +16,7 @@ from collections.abc import Coroutine, Generator
 from typing import Any
 
 from cavalcade.apps.asgi import extras, waits
+from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.asgi.order import (
     BODY,
     COMPLETE,
@@ -32,7 +33,7 @@ from cavalcade.apps.asgi.order import (
     WRITE,
     violation,
 )
-from cavalcade.apps.stream import REQUEST_ID, Serving, Stream
+from cavalcade.apps.stream import Serving, Stream, add_waiter, wake_all
 from cavalcade.errors import AppProtocolError
 
 log = logging.getLogger("cavalcade")
@@ -220,31 +221,25 @@ class Exchange:
         return None
 
     def wait_news(self) -> asyncio.Future[None]:
-        """Done when it is worth while to look again. One Future for each who waits: one that several tasks of an app await would be
-        cancelled for all of them when one is."""
+        """Done when it is worth while to look again."""
         if not self.body_ended:
             self.stream.want_body()
-        waiter: asyncio.Future[None] = self.serving.loop.create_future()
-        if self.news is None:
-            self.news = [waiter]
-        else:
-            self.news = [other for other in self.news if not other.done()]
-            self.news.append(waiter)
-        return waiter
+        return self.add_news_waiter()
 
     def wait_file(self) -> asyncio.Future[None]:
         """Done when it is worth while to look whether the file is sent."""
-        waiter: asyncio.Future[None] = self.serving.loop.create_future()
-        self.news = [waiter] if self.news is None else [*self.news, waiter]
-        return waiter
+        return self.add_news_waiter()
+
+    def add_news_waiter(self) -> asyncio.Future[None]:
+        if self.news is None:
+            self.news = []
+        return add_waiter(self.news, self.serving.loop)
 
     def wake(self) -> None:
         waiters = self.news
         if waiters is not None:
             self.news = None
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+            wake_all(waiters)
 
     def is_complete(self) -> bool:
         """Has the app sent its whole response?"""
@@ -360,11 +355,7 @@ class Exchange:
 
     def request_line(self) -> str:
         """The request as the log shows it, safe to print."""
-        scope = self.scope  # the app has had it in its hands
         try:
-            query = scope["query_string"]
-            target = scope["raw_path"] + (b"?" + query if query else b"")
-            name = f" [{scope[REQUEST_ID]}]" if REQUEST_ID in scope else ""
-            return f"{scope['method']} {target.decode('ascii', 'backslashreplace')[:512]}{name}"
+            return f"{self.scope['method']} {asgi_scope.describe_target(self.scope)}"
         except (KeyError, TypeError, AttributeError):
             return "a request whose scope the app has changed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from cavalcade.apps.stream import Serving
+from cavalcade.apps.stream import REQUEST_ID, Serving
 from cavalcade.types import Address
 from cavalcade.wire.sink import Head
 
@@ -105,3 +105,12 @@ def build_websocket(serving: Serving, template: dict[str, Any], head: Head, subp
     if "tls" in offered:
         extensions["tls"] = offered["tls"]
     return scope
+
+
+def describe_target(scope: dict[str, Any]) -> str:
+    """The target of a request, and its id if it has one, as the log shows them, safe to print. Raises `KeyError`, `TypeError` or
+    `AttributeError` where the app, which has had the scope in its hands, has changed it."""
+    query = scope["query_string"]
+    target = scope["raw_path"] + (b"?" + query if query else b"")
+    name = f" [{scope[REQUEST_ID]}]" if REQUEST_ID in scope else ""
+    return f"{target.decode('ascii', 'backslashreplace')[:512]}{name}"

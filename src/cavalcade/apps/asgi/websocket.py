@@ -36,7 +36,7 @@ from cavalcade.apps.asgi.order import (
     WEBSOCKET_LEGAL,
     violation,
 )
-from cavalcade.apps.stream import REQUEST_ID, Pipe, Serving, Stream
+from cavalcade.apps.stream import Pipe, Serving, Stream
 from cavalcade.errors import AppProtocolError
 from cavalcade.wire import ws_handshake
 from cavalcade.wire.sink import Head
@@ -223,12 +223,7 @@ class WebSocketExchange(Exchange):
         """Done when it is worth while to look again. The app has done what it could: what it has sent goes out now."""
         if self.engine.out:
             self.flush()
-        waiter: asyncio.Future[None] = self.serving.loop.create_future()
-        if self.news is None:
-            self.news = [waiter]
-        else:
-            self.news = [other for other in self.news if not other.done()]
-            self.news.append(waiter)
+        waiter = self.add_news_waiter()
         if self.leaving:
             self.leave_if_idle()
         return waiter
@@ -460,12 +455,8 @@ class WebSocketExchange(Exchange):
         return None  # it has its own limits: `ws_accept_timeout`, pings
 
     def request_line(self) -> str:
-        scope = self.scope
         try:
-            query = scope["query_string"]
-            target = scope["raw_path"] + (b"?" + query if query else b"")
-            name = f" [{scope[REQUEST_ID]}]" if REQUEST_ID in scope else ""
-            return f"WebSocket {target.decode('ascii', 'backslashreplace')[:512]}{name}"
+            return f"WebSocket {asgi_scope.describe_target(self.scope)}"
         except (KeyError, TypeError, AttributeError):
             return "a WebSocket whose scope the app has changed"
 
