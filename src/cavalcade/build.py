@@ -13,6 +13,7 @@ VERSION = "0.1.0"
 
 # Those with an augmenting .pxd beside them are compiled. setup.py reads this table too, so it stays a literal.
 HOT_MODULES = (
+    "wire.sink",
     "wire.h1_response",
     "wire.h1",
     "wire.ws",
@@ -24,10 +25,16 @@ HOT_MODULES = (
     "wire.h2_response",
     "wire.h2_outgoing",
     "wire.h2",
-    "net.connection",
+    "apps.stream",
+    "apps.asgi.scope",
     "apps.asgi.exchange",
     "apps.asgi.websocket",
     "board.row",
+    "net.context",
+    "net.link",
+    "net.connection",
+    "net.h2_stream",
+    "net.h2",
 )
 
 NOTE_FILE = "build_note.txt"  # one line, written by setup.py beside this file: what was built, or why it was not

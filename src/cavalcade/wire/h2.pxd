@@ -7,12 +7,13 @@ from cavalcade.wire.h2_hpack cimport FieldDecoder, Fields
 from cavalcade.wire.h2_outgoing cimport Outgoing
 from cavalcade.wire.h2_request cimport Request
 from cavalcade.wire.h2_stream cimport StreamState
+from cavalcade.wire.sink cimport Head
 
 
 cdef class H2(Outgoing):
     cdef public bint websocket, closed, set_up
     cdef public FieldDecoder decoder
-    cdef public object head
+    cdef public Head head
     cdef public double now
     cdef public bytes tail, preface_left
     cdef public list head_frames

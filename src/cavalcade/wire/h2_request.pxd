@@ -4,6 +4,7 @@
 cimport cython
 
 from cavalcade.wire.h1_response cimport Rules
+from cavalcade.wire.sink cimport Head
 
 cdef int PLAIN, HOST, CONTENT_LENGTH, EXPECT, FORWARDING, COOKIE, TE, FORBIDDEN, PSEUDO
 cdef dict _KNOWN
@@ -17,7 +18,7 @@ cdef class Request:
     cdef public object length
     cdef public bint expects_continue, forwarded
 
-    cpdef fill(self, head)
+    cpdef fill(self, Head head)
 
 
 @cython.locals(request=Request, pseudo=dict, hosts=list, cookies=list, headers=list, expectation=bytes, regular=bint, field=tuple,
