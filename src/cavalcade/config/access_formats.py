@@ -56,7 +56,7 @@ FIELDS = {
     "pid": "its process id",
     "request_id": "id of the request, with --request-id",
     "trace_id": "trace id of its traceparent",
-    "route": "route as the framework names it: /items/{id} (FastAPI, Flask)",
+    "route": "route as the framework names it: /items/{id} (FastAPI)",
     "client_left": "left where the client was gone before the end of the response",
     "user": "user of Basic authentication",
     "referer": "Referer",

@@ -69,7 +69,7 @@ class Observed(Watched):
 
     def switch(self, headers: list[tuple[bytes, bytes]]) -> Pipe:
         self.begin()
-        self.seen.call = self.exchange
+        self.seen.scope = getattr(self.exchange, "scope", None)
         return super().switch(headers)
 
     def begin(self) -> None:
@@ -83,7 +83,7 @@ class Observed(Watched):
             seen.ttfb_s = seen.first_at - self.started
         else:
             seen.ttfb_s = perf_counter() - self.started
-        seen.route = requests.route(seen.call)
+        seen.route = requests.route(seen.scope)
         link = self.link_of()
         started_at = requests.request_start(seen.request_headers)
         if started_at and (None if link.client is None else link.client[0]) in link.context.forwarding.trusted:
@@ -131,7 +131,8 @@ def remembering(make: NewCall) -> NewCall:
     def new_call(stream: Stream, head: Head, template: dict[str, Any]) -> Call:
         call = make(stream, head, template)
         watched: Any = stream
-        watched.seen.call = call
+        seen: Seen = watched.seen
+        seen.scope, seen.environ = getattr(call, "scope", None), getattr(call, "environ", None)  # a call lets go of them when it is over
         return call
 
     return new_call

@@ -50,7 +50,7 @@ def compile_format(text: str) -> Line:
 def _writer(piece: Piece) -> Callable[[Entry], str]:
     """A piece's value as text. Whatever a peer may have chosen is escaped, so that it cannot end the line or a quote."""
     get = _getter(piece)
-    spec, absent = piece.spec, "-"
+    spec, absent = piece.spec, "" if piece.atom and piece.name == "q" and not piece.kind else "-"  # as gunicorn has it: %(U)s?%(q)s
 
     def write(entry: Entry) -> str:
         value = get(entry)
@@ -94,7 +94,7 @@ def _variable(name: str) -> Get:
     header = wanted.removeprefix("HTTP_").replace("_", "-").lower().encode("latin-1", "replace")
 
     def get(entry: Entry) -> Any:
-        environ = getattr(entry.seen.call, "environ", None)
+        environ = entry.seen.environ
         if environ is not None:
             value = environ.get(wanted, environ.get(name))
             return value if isinstance(value, str | int | float) else None

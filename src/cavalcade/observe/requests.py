@@ -18,12 +18,25 @@ _SECONDS_DIGITS = 10  # of a number of seconds since the epoch, until 2286; mill
 class Seen:
     """One request, as far as it was watched."""
 
-    __slots__ = ("call", "first_at", "left", "queue_s", "received", "request_headers", "request_id", "response_headers", "route", "ttfb_s")
+    __slots__ = (
+        "environ",
+        "first_at",
+        "left",
+        "queue_s",
+        "received",
+        "request_headers",
+        "request_id",
+        "response_headers",
+        "route",
+        "scope",
+        "ttfb_s",
+    )
 
     def __init__(self, request_headers: Headers) -> None:
         self.request_headers = request_headers
         self.response_headers: Any = ()
-        self.call: Any = None  # the app at work on it
+        self.scope: Any = None  # what an ASGI app was called with
+        self.environ: Any = None  # what a WSGI app was called with
         self.first_at = 0.0  # when the response began, on the clock of perf_counter; 0 while it has not
         self.received = 0  # bytes of its body
         self.left = False  # the client did, before the end
@@ -68,19 +81,9 @@ def request_start(headers: Headers) -> float:
     return 0.0
 
 
-def route(call: Any) -> str:
-    """ "/items/{id}": what the framework calls the route, where it tells; else "". FastAPI puts it into the scope, Werkzeug, on which Flask
-    is built, its request into the environ."""
-    scope = getattr(call, "scope", None)
-    if scope is not None:
-        return route_template(scope)
-    request = getattr(call, "environ", {}).get("werkzeug.request")
-    rule = getattr(getattr(request, "url_rule", None), "rule", None)
-    return rule if isinstance(rule, str) else ""
-
-
-def route_template(scope: Any) -> str:
-    """The route of a scope, with what the app is mounted below; "" where there is none."""
+def route(scope: Any) -> str:
+    """ "/items/{id}": what the framework calls the route of this scope, with what the app is mounted below; "" where it does not tell, as
+    FastAPI does. Flask and Django know theirs, but no longer, or nowhere, where a server could see it."""
     try:
         template = getattr(scope.get("route"), "path", None)
         return f"{scope.get('root_path', '')}{template}" if isinstance(template, str) else ""

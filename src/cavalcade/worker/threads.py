@@ -35,7 +35,7 @@ from cavalcade.board.row import Row
 from cavalcade.observe import blackbox, logs
 from cavalcade.observe.blackbox import Frame
 from cavalcade.observe.escape import quoted
-from cavalcade.observe.requests import route_template
+from cavalcade.observe.requests import route
 from cavalcade.worker import witness
 
 log = logging.getLogger("cavalcade")
@@ -303,7 +303,7 @@ class Line:
 def route_of(scope: Any) -> str:
     """ "GET /items/{id}": the route as the framework names it, else the path without its query; "" where the scope tells neither."""
     try:
-        return quoted(f"{scope['method']} {route_template(scope) or scope['path']}")[:512]
+        return quoted(f"{scope['method']} {route(scope) or scope['path']}")[:512]
     except (AttributeError, KeyError, TypeError):
         return ""
 
