@@ -26,7 +26,9 @@ class ObservedStream(Observed, H2Stream):
         super().send_due_head()
 
     def on_reset(self, code: int) -> None:
-        self.seen.left = self.exchange is not None
+        if self.exchange is not None:
+            self.seen.left = True
+            self.note_scope()
         super().on_reset(code)
 
 

@@ -11,6 +11,7 @@ cdef class Link:
     cdef public bint secure
     cdef public tuple client, server
     cdef public double opened_at
+    cdef public str client_name
     cdef public object transport
     cdef public int fd
     cdef public double deadline

@@ -56,11 +56,15 @@ class Observed(Watched):
         super().on_body(chunk)
 
     def start(self, status: int, headers: Any) -> None:
-        self.seen.response_headers = headers
+        seen = self.seen
+        seen.response_headers = headers
+        if seen.environ is None:
+            self.note_scope()
         super().start(status, headers)
 
     def write(self, body: bytes, more: bool) -> None:
-        self.begin()
+        if not self.seen.first_at:
+            self.seen.first_at = perf_counter()
         super().write(body, more)
 
     def send_file(self, fd: int, offset: int, count: int, more: bool = False, done: Callable[[], None] | None = None) -> None:
@@ -69,7 +73,7 @@ class Observed(Watched):
 
     def switch(self, headers: list[tuple[bytes, bytes]]) -> Pipe:
         self.begin()
-        self.seen.scope = getattr(self.exchange, "scope", None)
+        self.note_scope()
         return super().switch(headers)
 
     def begin(self) -> None:
@@ -77,12 +81,13 @@ class Observed(Watched):
         if not self.seen.first_at:
             self.seen.first_at = perf_counter()
 
+    def note_scope(self) -> None:
+        """Keep what the app was called with: a call is let go of before its line is written."""
+        self.seen.scope = getattr(self.exchange, "scope", None)
+
     def account(self, status: int) -> None:
         seen = self.seen
-        if seen.first_at:
-            seen.ttfb_s = seen.first_at - self.started
-        else:
-            seen.ttfb_s = perf_counter() - self.started
+        seen.ttfb_s = (seen.first_at or perf_counter()) - self.started
         seen.route = requests.route(seen.scope)
         link = self.link_of()
         started_at = requests.request_start(seen.request_headers)
@@ -113,7 +118,9 @@ class ObservedConnection(Observed, Connection):
         super().send_head(exchange)
 
     def abandon(self) -> None:
-        self.seen.left = self.exchange is not None
+        if self.exchange is not None:
+            self.seen.left = True
+            self.note_scope()
         super().abandon()
 
 
@@ -126,13 +133,12 @@ class ObservedNamedConnection(ObservedConnection, NamedConnection):
 
 
 def remembering(make: NewCall) -> NewCall:
-    """Makes calls as `make` does, and leaves each with the stream that it is for."""
+    """Makes calls of a WSGI app as `make` does, and leaves its environ with the stream that it is for."""
 
     def new_call(stream: Stream, head: Head, template: dict[str, Any]) -> Call:
         call = make(stream, head, template)
         watched: Any = stream
-        seen: Seen = watched.seen
-        seen.scope, seen.environ = getattr(call, "scope", None), getattr(call, "environ", None)  # a call lets go of them when it is over
+        watched.seen.environ = getattr(call, "environ", None)
         return call
 
     return new_call

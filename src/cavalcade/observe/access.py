@@ -29,12 +29,13 @@ Entry = tuple[Any, ...]
 _STATUS_COLOURS = {1: "36", 2: "32", 3: "36", 4: "33", 5: "31"}
 
 _DROPPED_EVERY_S = 60.0
+_KNOWN, _KNOWN_CHARS = 2048, 200  # texts that are remembered as safe or made so, and the longest of them
 
 
 class AccessLog:
     """The access log of one worker. `pending` tells whether a flush is due."""
 
-    __slots__ = ("_encoder", "_log", "_logger", "_pid", "_said_dropped", "_say_dropped_at", "_worker", "append", "pending")
+    __slots__ = ("_encoder", "_known", "_log", "_logger", "_pid", "_said_dropped", "_say_dropped_at", "_worker", "append", "pending")
 
     def __init__(self, settings: Settings) -> None:
         """`cavalcade.observe.logs.configure` comes first, in the same process."""
@@ -45,6 +46,7 @@ class AccessLog:
         self._encoder = msgspec.json.Encoder()
         self._pid = os.getpid()
         self._worker = this_worker()
+        self._known: dict[str, str] = {}
         self._say_dropped_at = 0.0
         self._said_dropped = 0
 
@@ -89,12 +91,24 @@ class AccessLog:
 
     def _plain_lines(self, batch: list[Entry], now: float) -> bytes:
         head = f"{stamp(now)} [{self._pid}]"
+        known, learn = self._known.get, self._learn
         return "".join(
             [
-                f'{head} {quoted(client)} "{quoted(method)} {quoted(target)} HTTP/{version}" {status} {size}B {seconds * 1000:.1f}ms\n'
+                f"{head} {known(client) or learn(client)} "
+                f'"{known(method) or learn(method)} {known(target) or learn(target)} HTTP/{version}" '
+                f"{status} {size}B {seconds * 1000:.1f}ms\n"
                 for client, method, target, version, status, size, seconds in batch
             ]
         ).encode("ascii")
+
+    def _learn(self, text: str) -> str:
+        """`text` as it may stand in a line. The same clients, methods and targets come again and again, and looking up is cheaper."""
+        safe = quoted(text)
+        if len(text) <= _KNOWN_CHARS:
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[text] = safe
+        return safe
 
     def _coloured_lines(self, batch: list[Entry], now: float) -> bytes:
         head = f"\x1b[2m{stamp(now)} [{self._pid}]\x1b[0m"

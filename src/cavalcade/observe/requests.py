@@ -18,32 +18,20 @@ _SECONDS_DIGITS = 10  # of a number of seconds since the epoch, until 2286; mill
 class Seen:
     """One request, as far as it was watched."""
 
-    __slots__ = (
-        "environ",
-        "first_at",
-        "left",
-        "queue_s",
-        "received",
-        "request_headers",
-        "request_id",
-        "response_headers",
-        "route",
-        "scope",
-        "ttfb_s",
-    )
+    # Of the class, so that a request only has what is true of it.
+    scope: Any = None  # what an ASGI app was called with
+    environ: Any = None  # what a WSGI app was called with
+    response_headers: Any = ()
+    first_at = 0.0  # when the response began, on the clock of perf_counter; 0 while it has not
+    received = 0  # bytes of its body
+    left = False  # the client did, before the end
+    queue_s = -1.0  # -1 where nobody says
+    ttfb_s = 0.0
+    route = ""
+    request_id = ""
 
     def __init__(self, request_headers: Headers) -> None:
         self.request_headers = request_headers
-        self.response_headers: Any = ()
-        self.scope: Any = None  # what an ASGI app was called with
-        self.environ: Any = None  # what a WSGI app was called with
-        self.first_at = 0.0  # when the response began, on the clock of perf_counter; 0 while it has not
-        self.received = 0  # bytes of its body
-        self.left = False  # the client did, before the end
-        self.queue_s = -1.0  # -1 where nobody says
-        self.ttfb_s = 0.0
-        self.route = ""
-        self.request_id = ""
 
     def header(self, name: bytes) -> str:
         """A field of the request, "" where there is none."""

@@ -168,8 +168,8 @@ class Server:
             app_call = self._context.new_call or new_asgi_call(serving)
             self._static = StaticFiles(mounts, settings.static_max_age, serving, app_call)
             self._context.new_call = self._static.new_call
-        if is_detailed(settings):
-            self._context.new_call = remembering(self._context.new_call or new_asgi_call(serving))
+        if self._wsgi is not None and self._context.new_call is not None and is_detailed(settings):
+            self._context.new_call = remembering(self._context.new_call)
         self._gate = Gate(
             self._context, place.listeners, siblings=place.siblings, queue=place.take, name_peer=place.name_peer, tls=place.tls
         )
