@@ -6,6 +6,7 @@
 #   make bench    measure against uvicorn (needs wrk)
 #   make bench-overhead   what supervision costs: all of it against none (needs wrk and valgrind)
 #   make bench-ws WebSocket echo against uvicorn, gunicorn and granian
+#   make bench-async   one FastAPI app behind uvicorn, gunicorn + uvicorn worker and Cavalcade: does it stay asynchronous?
 #   make bench-http2   HTTP/2 against hypercorn and granian (needs h2load)
 #   make faults   reload, recycle, break, scale, kill and stop a server under traffic, and count the lost requests: none
 #   make faults-peers   the same for gunicorn + uvicorn-worker, uvicorn, granian and hypercorn, where they offer it
@@ -29,7 +30,7 @@ SOURCES := $(shell find src -name '*.py' -o -name '*.pxd' -o -name 'py.typed')
 # `make PORT=9000 demo` is for this file; the server itself would read PORT too.
 unexport PORT
 
-.PHONY: demo test test-compiled tools lint types pytest bench bench-overhead bench-http2 faults faults-peers format docs clean
+.PHONY: demo test test-compiled tools lint types pytest bench bench-overhead bench-async bench-http2 faults faults-peers format docs clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.installed
@@ -63,6 +64,9 @@ bench-overhead: $(VENV)/.installed
 
 bench-ws: $(VENV)/.installed $(COMPILED)/.installed $(PEERS)/.installed
 	@$(BIN)/python bench/ws_echo.py --cavalcade $(BIN)/python --cavalcade $(COMPILED)/bin/python --peers-python $(PEERS)/bin/python $(BENCH_ARGS)
+
+bench-async: $(VENV)/.installed $(PEERS)/.installed
+	@$(BIN)/python bench/async_answer.py --peers-python $(PEERS)/bin/python $(BENCH_ARGS)
 
 bench-http2: $(VENV)/.installed $(PEERS)/.installed
 	@$(BIN)/python bench/http2_requests.py --peers-python $(PEERS)/bin/python $(BENCH_ARGS)

@@ -13,13 +13,18 @@ VERSION = "0.1.0"
 
 # Those with an augmenting .pxd beside them are compiled. setup.py reads this table too, so it stays a literal.
 HOT_MODULES = (
+    "wire.sink",
     "wire.h1_response",
     "wire.h1",
     "wire.ws",
-    "net.connection",
+    "apps.stream",
+    "apps.asgi.scope",
     "apps.asgi.exchange",
     "apps.asgi.websocket",
     "board.row",
+    "net.context",
+    "net.link",
+    "net.connection",
 )
 
 NOTE_FILE = "build_note.txt"  # one line, written by setup.py beside this file: what was built, or why it was not

@@ -27,6 +27,7 @@ LAYERS = [
     ("supervisor",),
     ("admin",),
     ("deploy",),
+    ("doctor",),
     ("cli",),
     ("compat",),
     ("testing",),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_NO_WORDS = memoryview(bytearray(8)).cast("Q")
+
 
 class Row:
     """A window of 64-bit words. Only the owner of the slot calls `set`, `add` and `clear`.
@@ -9,9 +11,10 @@ class Row:
     `word` is one of the numbers in `board/layout.py`. Values are unsigned and wrap nowhere: 2^64 of anything is out of reach.
     """
 
-    __slots__ = ("_words",)
+    __slots__ = ("_memory", "_words")
 
     def __init__(self, words: memoryview) -> None:
+        self._memory = words
         self._words = words
 
     def get(self, word: int) -> int:
@@ -34,4 +37,5 @@ class Row:
 
     def release(self) -> None:
         """Let go of the memory, so that the board can be unmapped; the row is unusable after this."""
-        self._words.release()
+        self._words = _NO_WORDS  # compiled, it is a view of its own, which would keep the memory
+        self._memory.release()

@@ -16,6 +16,7 @@ from cavalcade.cli.check import check
 from cavalcade.cli.config_show import config
 from cavalcade.cli.control import recycle, reload, scale, status, stop
 from cavalcade.cli.deploy import deploy
+from cavalcade.cli.doctor import doctor
 from cavalcade.cli.health import health
 from cavalcade.cli.parameters import write_epilog, write_options
 from cavalcade.cli.report import Screen
@@ -75,7 +76,7 @@ def cavalcade() -> None:
 cavalcade.add_command(serve)
 cavalcade.add_command(check)
 cavalcade.add_command(config)
-for _command in (status, health, reload, scale, recycle, stop, deploy):
+for _command in (status, health, reload, scale, recycle, stop, deploy, doctor):
     cavalcade.add_command(_command)
 
 

@@ -32,6 +32,7 @@ class Link:
         self.client = client
         self.server = server
         self.opened_at = opened_at  # monotonic; it survives a hand-over
+        self.client_name = ""  # for the log, once somebody wants it
         self.transport: Any = None
         self.fd = -1
         self.deadline = 0.0  # 0 for none
@@ -44,10 +45,15 @@ class Link:
 
     def peer(self) -> str:
         """The client's address, for the log."""
-        client = self.client
-        if client is None:
-            return "a unix socket"
-        return f"{client[0]}:{client[1]}" if ":" not in client[0] else f"[{client[0]}]:{client[1]}"
+        name = self.client_name
+        if not name:
+            client = self.client
+            if client is None:
+                name = "a unix socket"
+            else:
+                name = f"{client[0]}:{client[1]}" if ":" not in client[0] else f"[{client[0]}]:{client[1]}"
+            self.client_name = name
+        return name
 
     # -- what each kind does in its own way ------------------------------------------------------------------------------------
 

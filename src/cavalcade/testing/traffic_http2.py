@@ -17,11 +17,9 @@ without a GOAWAY), `goaway` (one that blames somebody), `status`, `wrong`, `time
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import random
-import ssl
 import time
 from collections import deque
 from collections.abc import Coroutine, Sequence
@@ -33,7 +31,8 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, StreamReset, WindowUpdated
 
-from cavalcade.testing.traffic_report import AFTER_FAILURE_S, REQUEST_TIMEOUT_S, Books
+from cavalcade.testing.traffic_report import AFTER_FAILURE_S, Books
+from cavalcade.testing.traffic_stream import connect, hang_up, read
 from cavalcade.testing.traffic_wire import Lost, Where
 
 UPLOAD_BYTES = 64 * 1024
@@ -132,40 +131,21 @@ class Session:
 
     async def run(self) -> None:
         """Until the connection ends, which must be a good end. Raises `Lost`."""
-        try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                reader, self.writer = await asyncio.open_connection(*self.where.address, ssl=self.where.trust)
-        except ConnectionRefusedError as error:
-            raise Lost("refused") from error
-        except (OSError, TimeoutError) as error:
-            raise Lost("handshake", f"in connect: {error!r}") from error
+        reader, self.writer = await connect(self.where)
         self.h2.initiate_connection()
         self.flush()
         sender = asyncio.get_running_loop().create_task(self.send())
         try:
-            while not self.done and (data := await self.read(reader)):
+            while not self.done and (data := await read(reader, self.standing())):
                 self.buffer += data
                 self.take_frames()
                 self.flush()
             self.judge()
         finally:
-            sender.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sender
-            self.writer.close()
-            with contextlib.suppress(OSError, TimeoutError):
-                await self.writer.wait_closed()
+            await hang_up(self.writer, sender)
 
-    async def read(self, reader: asyncio.StreamReader) -> bytes:
-        try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                return await reader.read(65536)
-        except TimeoutError as error:
-            raise Lost("timeout") from error
-        except ssl.SSLError as error:
-            raise Lost("reset", str(error)) from error
-        except OSError as error:
-            raise Lost("reset", f"{error.strerror}, {'after' if self.told else 'without'} a GOAWAY") from error
+    def standing(self) -> str:
+        return "after a GOAWAY" if self.told else "without a GOAWAY"
 
     def judge(self) -> None:
         """The connection has ended; was it as it should be? Raises `Lost`."""

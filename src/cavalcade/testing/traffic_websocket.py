@@ -31,7 +31,8 @@ from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from cavalcade.testing.traffic_report import AFTER_FAILURE_S, REQUEST_TIMEOUT_S, Books
+from cavalcade.testing.traffic_report import AFTER_FAILURE_S, Books
+from cavalcade.testing.traffic_stream import connect, hang_up, read
 from cavalcade.testing.traffic_wire import Lost, Where
 
 IN_FLIGHT = 4
@@ -114,18 +115,12 @@ class Session:
 
     async def run(self) -> None:
         """Until the connection ends, which must be a good end. Raises `Lost`."""
-        try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                reader, self.writer = await asyncio.open_connection(*self.where.address, ssl=self.where.trust)
-        except ConnectionRefusedError as error:
-            raise Lost("refused") from error
-        except (OSError, TimeoutError) as error:
-            raise Lost("handshake", f"in connect: {error!r}") from error
+        reader, self.writer = await connect(self.where)
         sender: asyncio.Task[None] | None = None
         try:
             self.protocol.send_request(self.protocol.connect())
             self.flush()
-            while data := await self.read(reader):
+            while data := await read(reader, f"in state {self.protocol.state.name}"):
                 self.protocol.receive_data(data)
                 for event in self.protocol.events_received():
                     if isinstance(event, Response):
@@ -138,22 +133,7 @@ class Session:
                 self.flush()
             self.judge()
         finally:
-            if sender is not None:
-                sender.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await sender
-            self.writer.close()
-            with contextlib.suppress(OSError, TimeoutError):
-                await self.writer.wait_closed()
-
-    async def read(self, reader: asyncio.StreamReader) -> bytes:
-        try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                return await reader.read(65536)
-        except TimeoutError as error:
-            raise Lost("timeout", f"in state {self.protocol.state.name}") from error
-        except OSError as error:
-            raise Lost("reset", f"{error.strerror}, in state {self.protocol.state.name}") from error
+            await hang_up(self.writer, sender)
 
     def take(self, frame: Frame) -> None:
         """A part of an answer, or something that the engine has dealt with."""

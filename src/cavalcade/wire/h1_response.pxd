@@ -2,6 +2,7 @@
 # Types for h1_response.py when it is compiled: names and meaning are there.
 
 cimport cython
+from cavalcade.wire.sink cimport Head
 
 
 cdef class Rules:
@@ -12,7 +13,7 @@ cdef class Rules:
 
 cdef class Responses:
     cdef public Rules rules
-    cdef public object head
+    cdef public Head head
     cdef public bint keep_alive
     cdef public bytes response_block, response_common
     cdef public int response_status

@@ -2,6 +2,7 @@
 # Types for exchange.py when it is compiled: names and meaning are there.
 
 cimport cython
+from cavalcade.apps.stream cimport Serving
 
 
 cdef class Done:
@@ -9,7 +10,8 @@ cdef class Done:
 
 
 cdef class Exchange:
-    cdef public object serving, stream
+    cdef public Serving serving
+    cdef public object stream
     cdef public dict scope
     cdef public int sent, after_file
     cdef public bint gone, noticed, body_ended, end_told

@@ -1,0 +1,22 @@
+# cython: language_level=3
+# Types for stream.py when it is compiled: names and meaning are there.
+
+
+cdef class Totals:
+    cdef public object requests, bytes_sent, shed
+    cdef public list by_class
+
+
+cdef class Serving:
+    cdef public object app, loop, context
+    cdef public dict state
+    cdef public dict running
+    cdef public Totals totals
+    cdef public object draining
+    cdef public set websockets
+    cdef public object websocket_rules
+    cdef public int leave_code
+    cdef public dict extensions
+    cdef public bint cancel_on_disconnect
+    cdef public str root_path
+    cdef public bytes raw_root_path

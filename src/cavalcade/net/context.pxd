@@ -1,0 +1,25 @@
+# cython: language_level=3
+# Types for context.py when it is compiled: names and meaning are there.
+
+from cavalcade.board.row cimport Row
+
+
+cdef class ConnectionContext:
+    cdef public object serving, loop, wsgi, new_call, rules, access, peer_log, overload_log, tls_log
+    cdef public object connection_class, request_ids, http2
+    cdef public Py_ssize_t limit
+    cdef public set connections
+    cdef public Row row
+    cdef public object on_first
+    cdef public Py_ssize_t load
+    cdef public object forwarding
+    cdef public double now
+    cdef public bint draining, closes, last_call
+    cdef public object handover
+    cdef public double keep_alive_s, head_s, body_s, write_s
+    cdef public bint flush_due
+    cdef public object closing
+
+    cpdef opened(self)
+    cpdef closed(self)
+    cpdef note_access(self)
