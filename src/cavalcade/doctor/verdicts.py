@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from cavalcade.doctor.findings import Finding, Gravity
 from cavalcade.doctor.probe import PATIENCE_S, Measured
+from cavalcade.doctor.subject import Stall
 
 TOO_FAST_S = 0.005  # below it the CPU time of N requests is as long as what they wait for: 50 of 1 ms each take 50 ms, async or not
 OVERLAPS = 0.5  # the share of N from which on they are said to overlap
@@ -117,13 +118,18 @@ def _pool_full(measured: Measured, _: Kind) -> Judged | None:
 
 
 def _blocked(measured: Measured, _: Kind) -> Judged | None:
-    stalls = [stall for stall in measured.stalls if stall.where and not stall.gc]
-    longest = max(stalls, key=lambda stall: stall.ms, default=None)
-    each_s = sum(stall.ms for stall in stalls) / 1000 / measured.requests
+    longest, each_s = _stalls(measured)
     if longest is None or each_s < BLOCKED * measured.alone_s:
         return None
     words = f"blocks the loop at {longest.where}"
     return Judged(measured, Verdict.BLOCKS, words, (_stall_finding(measured, longest.where, longest.ms, each_s, Gravity.PROBLEM),))
+
+
+def _stalls(measured: Measured) -> tuple[Stall | None, float]:
+    """The longest stall whose line is known, and for how long each request stopped the loop; a garbage collection is nobody's."""
+    stalls = [stall for stall in measured.stalls if not stall.gc]
+    longest = max((stall for stall in stalls if stall.where), key=lambda stall: stall.ms, default=None)
+    return longest, sum(stall.ms for stall in stalls) / 1000 / measured.requests
 
 
 def _stall_finding(measured: Measured, where: str, ms: int, each_s: float, gravity: Gravity) -> Finding:
@@ -164,11 +170,9 @@ def _overlaps(measured: Measured, _: Kind) -> Judged | None:
     more_s = (measured.wall_s - measured.alone_s) / measured.requests
     if measured.overlap < OVERLAPS * measured.requests and (measured.overlap < OVERLAP_LEAST or more_s > WORK_S):
         return None
-    stalls = [stall for stall in measured.stalls if stall.where and not stall.gc]
-    each_s = sum(stall.ms for stall in stalls) / 1000 / measured.requests
-    if each_s < TOO_FAST_S:
+    longest, each_s = _stalls(measured)
+    if longest is None or each_s < TOO_FAST_S:
         return Judged(measured, Verdict.ASYNC, "async")
-    longest = max(stalls, key=lambda stall: stall.ms)
     found = _stall_finding(measured, longest.where, longest.ms, each_s, Gravity.ADVICE)
     return Judged(measured, Verdict.ASYNC, f"async, but for {seconds(each_s)} a request at {longest.where}", (found,))
 
