@@ -18,7 +18,7 @@ cdef class Link:
     cdef public int deadline_for
     cdef public bint read_paused, write_paused
     cdef public double write_deadline
-    cdef public Py_ssize_t write_size
+    cdef public Py_ssize_t write_size, turn_bytes
     cdef public list writers
 
     cpdef str peer(self)
@@ -36,6 +36,8 @@ cdef class Link:
     cpdef write_now(self, data)
     cpdef pause_writing(self)
     cpdef resume_writing(self)
+    cpdef end_turn(self)
+    cpdef next_turn(self)
     cpdef wake_writers(self)
     cpdef pause_reading(self)
     cpdef resume_reading(self)

@@ -41,6 +41,7 @@ class Link:
         self.write_paused = False
         self.write_deadline = 0.0
         self.write_size = 0
+        self.turn_bytes = 0  # written by an app that could go on and on, since others had their turn
         self.writers: list[asyncio.Future[None]] = []
 
     def peer(self) -> str:
@@ -157,6 +158,19 @@ class Link:
         self.write_deadline = 0.0
         self.wake_writers()
         self.on_writable()
+
+    def end_turn(self) -> None:
+        """Let an app that writes and writes wait until the loop has turned: others have their turn, and when the connection has broken
+        under it that is told only then."""
+        self.turn_bytes = 0
+        if not self.write_paused:
+            self.pause_writing()
+            self.context.loop.call_soon(self.next_turn)
+
+    def next_turn(self) -> None:
+        transport = self.transport
+        if self.write_paused and not transport.is_closing() and transport.get_write_buffer_size() <= limits.WRITE_HIGH_BYTES:
+            self.resume_writing()
 
     def wait_writable(self) -> asyncio.Future[None]:
         if self.write_paused:
