@@ -80,6 +80,14 @@ class AccessLog:
         if handler.writer.dropped != self._said_dropped:
             self._say_dropped(handler)
 
+    def finish(self) -> None:
+        """Write what is pending, and say what was dropped and not told of yet: nothing comes after this."""
+        self.flush()
+        handler = self._own_handler()
+        if handler is not None and handler.writer.dropped != self._said_dropped:
+            self._say_dropped_at = 0.0
+            self._say_dropped(handler)
+
     def _own_handler(self) -> OwnHandler | None:
         """Our handler where it is the only one, so that nobody else waits for records."""
         handlers = self._logger.handlers

@@ -240,7 +240,8 @@ class Server:
             self._heartbeat.stop()
             if self._threads is not None:
                 self._threads.stop()
-            self._context.flush_access()
+            if self._context.access is not None:
+                self._context.access.finish()
         self._place.row.set(layout.PHASE, layout.Phase.STOPPED)
         return left
 

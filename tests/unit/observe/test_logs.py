@@ -421,3 +421,17 @@ def test_an_access_logfile_is_opened_anew_when_it_was_moved_away(tmp_path: Path)
 def test_a_full_disk_drops_access_lines_and_says_how_many() -> None:
     done = script("settings = Settings(access_logfile='/dev/full'); logs.configure(settings); one_of_each(settings)")
     assert "access log: 1 lines dropped, /dev/full: No space left on device" in done.stderr
+
+
+def test_what_was_dropped_since_it_was_last_told_is_told_at_the_end() -> None:
+    done = script("""
+        settings = Settings(access_logfile='/dev/full')
+        logs.configure(settings)
+        access = new_access_log(settings)
+        for _ in range(3):
+            access.add("127.0.0.1:1", "GET", "/x", "1.1", 200, 5, 0.001)
+            access.flush()
+        access.finish()
+        access.finish()
+    """)
+    assert [line.split("access log: ")[1].split(",")[0] for line in done.stderr.splitlines()] == ["1 lines dropped", "2 lines dropped"]
