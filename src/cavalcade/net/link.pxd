@@ -16,7 +16,7 @@ cdef class Link:
     cdef public int fd
     cdef public double deadline
     cdef public int deadline_for
-    cdef public bint read_paused, write_paused
+    cdef public bint read_paused, write_paused, turn_ending
     cdef public double write_deadline
     cdef public Py_ssize_t write_size, turn_bytes
     cdef public list writers

@@ -41,6 +41,7 @@ class Link:
         self.write_paused = False
         self.write_deadline = 0.0
         self.write_size = 0
+        self.turn_ending = False  # it is for the loop to turn, and not for the client, that writing is paused
         self.turn_bytes = 0  # written by an app that could go on and on, since others had their turn
         self.writers: list[asyncio.Future[None]] = []
 
@@ -149,6 +150,7 @@ class Link:
     # -- backpressure ----------------------------------------------------------------------------------------------------------
 
     def pause_writing(self) -> None:
+        self.turn_ending = False
         self.write_paused = True
         self.write_size = self.transport.get_write_buffer_size()
         self.write_deadline = self.context.now + self.context.write_s
@@ -165,11 +167,13 @@ class Link:
         self.turn_bytes = 0
         if not self.write_paused:
             self.pause_writing()
+            self.turn_ending = True
             self.context.loop.call_soon(self.next_turn)
 
     def next_turn(self) -> None:
-        transport = self.transport
-        if self.write_paused and not transport.is_closing() and transport.get_write_buffer_size() <= limits.WRITE_HIGH_BYTES:
+        """Unless the transport has paused it as well meanwhile, and will say when it is over."""
+        if self.turn_ending and self.write_paused and not self.transport.is_closing():
+            self.turn_ending = False
             self.resume_writing()
 
     def wait_writable(self) -> asyncio.Future[None]:

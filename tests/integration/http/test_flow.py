@@ -534,3 +534,22 @@ def test_an_app_that_only_sends_lets_others_have_their_turn(run: Any, serve: Any
             assert (await served.ask(GET)).body == b"x" * 4000
 
     run(main())
+
+
+@pytest.mark.parametrize("size", [1000, 65_000, 70_000, 300_000])
+@pytest.mark.parametrize("where", ["tcp", "unix"])
+def test_a_stream_of_any_pieces_arrives_whole(run: Any, serve: Any, tmp_path: Any, where: str, size: int) -> None:
+    """Whatever makes `send` wait, a turn or the client, it ends."""
+    pieces = 8_000_000 // size
+
+    async def main() -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200})
+            for _ in range(pieces):
+                await send({"type": "http.response.body", "body": b"x" * size, "more_body": True})
+            await send({"type": "http.response.body"})
+
+        async with serve(app, lifespan="off", bind=f"unix:{tmp_path}/s" if where == "unix" else "127.0.0.1:0") as served:
+            assert len((await served.ask(GET)).body) == pieces * size
+
+    run(main())
