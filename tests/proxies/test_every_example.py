@@ -190,5 +190,5 @@ def test_behind_a_proxy(
     with front(proxy, [site.upstream], first="/sse/?count=1", https=https) as entry:
         use_all(Way("http", signer, port=entry.address[1]), folder)
         for protocol in ("https", "h2"):
-            # NOT TRIED: wss by way of HAProxy's TLS. One handshake in a few dozen had no answer within 10 s, and where it was lost is not known.
+            # NOT TRIED: wss by way of HAProxy's TLS. A handshake in a few dozen had no answer in 10 s; where it was lost is not known.
             use_all(Way(protocol, signer, port=port, version="1.1"), folder, websockets=proxy != "haproxy")
