@@ -153,9 +153,11 @@ def site(request: pytest.FixtureRequest, folder: Path, signer: Authority) -> Ite
         with by_systemd(folder, ports[0], *options) as plain, by_systemd(folder, ports[1], *options, *pair) as secure:
             for server in (plain, secure):
                 server.wait_line("Listening on", WAIT_S)
-            yield Site(*ports)
-            for server in (plain, secure):
+            there = Site(*ports)
+            for server, protocol in ((plain, "http"), (secure, "https")):
+                there.way(protocol, signer).curl("/sse/?count=1")  # the first client, which makes systemd start it
                 server.wait_line("socket activation: 1 inherited from the service manager")
+            yield there
         return
     paths = [str(folder / f"{kind}.sock") for kind in ("plain", "secure")]
     binds = [f"unix:{path}" for path in paths] if request.param == "unix" else ["127.0.0.1:0"] * 2
