@@ -4,6 +4,7 @@
 cimport cython
 from cavalcade.net.context cimport ConnectionContext
 from cavalcade.net.link cimport Link
+from cavalcade.observe.access cimport AccessLog
 from cavalcade.wire.h1 cimport H1
 from cavalcade.wire.sink cimport Head
 
@@ -51,7 +52,7 @@ cdef class Connection(Link):
     cpdef next_request(self)
     @cython.locals(engine=H1)
     cpdef hold_rest(self)
-    @cython.locals(context=ConnectionContext)
+    @cython.locals(context=ConnectionContext, access=AccessLog)
     cpdef account(self, int status)
     cpdef refuse(self, error, data)
     cpdef close(self)
