@@ -73,17 +73,14 @@ class Witness:
     def stop(self) -> None:
         with contextlib.suppress(ValueError):
             gc.callbacks.remove(self._on_gc)
-        if self._late is not None:
-            self._tell(self._late)
-            self._late = None
+        self._tell_late(self._serving.totals.requests + len(self._serving.running))
 
     def beat(self, now: float, last: float, due: float) -> None:
         """The loop turns: `now`, after `last`, where it ought to have turned at `due`."""
         serving = self._serving
         running = len(serving.running)
         begun = serving.totals.requests + running
-        if self._late is not None:
-            self._tell_late(begun)
+        self._tell_late(begun)
         if now - due > self._warn_s:
             # The blocking began at some time between the last beat and this due one; it is not longer than this by more than a beat.
             blocked_s = now - max(last, due - limits.HEARTBEAT_S)
@@ -114,6 +111,7 @@ class Witness:
             self._note(self._box, "")
 
     def _tell_late(self, begun: int) -> None:
+        """Tell of a stall that has ended, if there is one to tell of: so many requests have begun by now."""
         late = self._late
         if late is not None:
             late.waited = max(0, late.waited + begun)
