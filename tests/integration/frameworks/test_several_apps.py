@@ -25,7 +25,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     folder = tmp_path_factory.mktemp("static")
     (folder / "a.txt").write_text("a file")
     believed = ("--forwarded-headers", "x-forwarded-for,x-forwarded-proto,x-forwarded-host,x-forwarded-prefix")
-    options = ("--preload", "--request-id", "on", f"--static=/files={folder}", *believed)
+    options = ("--preload", "--request-id", "make", f"--static=/files={folder}", *believed)
     with LiveServer("", *options, cwd=EXAMPLE) as server:
         yield server
 
