@@ -2,7 +2,8 @@
 supervisor do not run user code.
 
 The places and names are those of `fastapi run`: `[tool.fastapi] entrypoint`, then main.py, app.py, api.py, the same in app/; then
-asgi.py, and the project package beside a Django manage.py. `app`, `api` and `application` come before other names.
+asgi.py, and asgi.py in the project package beside a Django manage.py; then wsgi.py in the same places, because a Django project has both
+and loses nothing by the first. `app`, `api` and `application` come before other names.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 from cavalcade.apps.loader import APP_NAMES, FACTORY_NAMES
 from cavalcade.errors import UsageError
 
-_FILES = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py", "asgi.py", "app/asgi.py")
+_FILES = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py")
+_GATEWAYS = ("asgi.py", "wsgi.py")  # what Django and hosting guides call the file that has the app, and no more
 _SOURCE_ROOTS = (".", "src")
 
 # What makes an app when it is called, by its name in the framework.
@@ -25,7 +27,9 @@ _MAKERS = {
     "Litestar": "Litestar",
     "Quart": "Quart",
     "Sanic": "Sanic",
+    "Flask": "Flask",
     "get_asgi_application": "Django",
+    "get_wsgi_application": "Django (WSGI)",
     "ProtocolTypeRouter": "Django Channels",
     "ASGIApp": "Socket.IO",
 }
@@ -69,9 +73,9 @@ def discover(directory: Path) -> Guess:
     if exists:
         module, root = module_of(exists[0])
         return Guess(module, root, f"the file {exists[0].relative_to(directory)}")
-    places = ", ".join(_FILES[:6])
+    places = ", ".join(_FILES)
     fix = 'Name it: cavalcade module:attribute, or app = "module:attribute" under [tool.cavalcade] in pyproject.toml'
-    raise UsageError(f"No app was named, and none was found in {directory}: looked for {places} and asgi.py.", fix=fix)
+    raise UsageError(f"No app was named, and none was found in {directory}: looked for {places}, asgi.py and wsgi.py.", fix=fix)
 
 
 def from_path(text: str, directory: Path) -> Guess | None:
@@ -123,8 +127,10 @@ def _fastapi_entrypoint(path: Path) -> str:
 
 def _files(directory: Path) -> list[Path]:
     found = [directory / root / name for root in _SOURCE_ROOTS for name in _FILES]
-    if (directory / "manage.py").is_file():
-        found += sorted(directory.glob("*/asgi.py"))
+    for name in _GATEWAYS:
+        found += [directory / root / place / name for root in _SOURCE_ROOTS for place in (".", "app")]
+        if (directory / "manage.py").is_file():
+            found += sorted(directory.glob(f"*/{name}"))
     return [path for path in dict.fromkeys(found) if path.is_file()]
 
 

@@ -41,6 +41,22 @@ def project(tmp_path: Path) -> Project:
         ({"src/main.py": FASTAPI}, "main:app", "src"),
         ({"asgi.py": "application = get_asgi_application()\n"}, "asgi:application", "."),
         ({"manage.py": "", "site/__init__.py": "", "site/asgi.py": "application = get_asgi_application()\n"}, "site.asgi:application", "."),
+        ({"app.py": "from flask import Flask\napp = Flask(__name__)\n"}, "app:app", "."),
+        ({"wsgi.py": "from shop import app\n"}, "wsgi:app", "."),
+        ({"wsgi.py": "from shop import create_app\napplication = create_app()\n"}, "wsgi:application", "."),
+        ({"src/wsgi.py": "from shop import app as application\n"}, "wsgi:application", "src"),
+        ({"wsgi.py": "app = Flask(__name__)\n", "main.py": FASTAPI}, "main:app", "."),
+        ({"manage.py": "", "site/__init__.py": "", "site/wsgi.py": "application = get_wsgi_application()\n"}, "site.wsgi:application", "."),
+        (
+            {
+                "manage.py": "",
+                "site/__init__.py": "",
+                "site/wsgi.py": "application = get_wsgi_application()\n",
+                "site/asgi.py": "application = get_asgi_application()\n",
+            },
+            "site.asgi:application",
+            ".",
+        ),
     ],
 )
 def test_the_places_of_fastapi_run_are_searched(project: Project, files: dict[str, str], app: str, directory: str) -> None:
