@@ -2,8 +2,8 @@
 supervisor do not run user code.
 
 The places and names are those of `fastapi run`: `[tool.fastapi] entrypoint`, then main.py, app.py, api.py, the same in app/; then
-asgi.py, and asgi.py in the project package beside a Django manage.py; then wsgi.py in the same places, because a Django project has both
-and loses nothing by the first. `app`, `api` and `application` come before other names.
+asgi.py, wsgi.py, and the project package beside a Django manage.py. `app`, `api` and `application` come before other names, and an
+asgi.py before a wsgi.py that is as likely.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cavalcade.apps.loader import APP_NAMES, FACTORY_NAMES
 from cavalcade.errors import UsageError
 
 _FILES = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py")
-_GATEWAYS = ("asgi.py", "wsgi.py")  # what Django and hosting guides call the file that has the app, and no more
+_GATEWAYS = ("asgi.py", "wsgi.py")  # in this order: a project that has both loses nothing by the first
 _SOURCE_ROOTS = (".", "src")
 
 # What makes an app when it is called, by its name in the framework.
@@ -27,11 +27,12 @@ _MAKERS = {
     "Litestar": "Litestar",
     "Quart": "Quart",
     "Sanic": "Sanic",
-    "Flask": "Flask",
     "get_asgi_application": "Django",
-    "get_wsgi_application": "Django (WSGI)",
     "ProtocolTypeRouter": "Django Channels",
     "ASGIApp": "Socket.IO",
+    "Flask": "Flask",
+    "Bottle": "Bottle",
+    "get_wsgi_application": "Django",
 }
 
 
@@ -178,6 +179,8 @@ def _in_statement(statement: ast.stmt) -> list[_Found]:
         arguments = [argument.arg for argument in statement.args.args]
         if arguments == ["scope", "receive", "send"]:
             return [_Found(0 if statement.name in APP_NAMES else 1, statement.name, "ASGI function")]
+    if isinstance(statement, ast.FunctionDef) and [argument.arg for argument in statement.args.args] == ["environ", "start_response"]:
+        return [_Found(0 if statement.name in APP_NAMES else 1, statement.name, "WSGI function")]
     if isinstance(statement, ast.FunctionDef) and statement.name in FACTORY_NAMES and not _required(statement.args):
         return [_Found(4, statement.name, "factory")]
     if isinstance(statement, ast.ImportFrom):
