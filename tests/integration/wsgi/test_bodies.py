@@ -275,10 +275,10 @@ def test_a_client_that_leaves_in_the_middle_of_a_response_has_it_closed(run: Any
     async def main() -> None:
         async with serve(app, threads=threads) as served:
             client = await served.connect()
-            await client.send(GET)
+            await client.send(GET.replace(b"/other", b"/"))
             await client.take(300_000)
             client.close()
             await served.until(closed.is_set)
-            assert (await served.ask(GET.replace(b"/ ", b"/other ", 1))).body == b"free"
+            assert (await served.ask(GET)).body == b"free"
 
     run(main())
