@@ -16,7 +16,8 @@ from pathlib import Path
 from cavalcade.apps.loader import APP_NAMES, FACTORY_NAMES
 from cavalcade.errors import UsageError
 
-_FILES = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py", "asgi.py", "app/asgi.py", "wsgi.py", "app/wsgi.py")
+_FILES = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py")
+_GATEWAYS = ("asgi.py", "wsgi.py")  # in this order: a project that has both loses nothing by the first
 _SOURCE_ROOTS = (".", "src")
 
 # What makes an app when it is called, by its name in the framework.
@@ -73,7 +74,7 @@ def discover(directory: Path) -> Guess:
     if exists:
         module, root = module_of(exists[0])
         return Guess(module, root, f"the file {exists[0].relative_to(directory)}")
-    places = ", ".join(_FILES[:6])
+    places = ", ".join(_FILES)
     fix = 'Name it: cavalcade module:attribute, or app = "module:attribute" under [tool.cavalcade] in pyproject.toml'
     raise UsageError(f"No app was named, and none was found in {directory}: looked for {places}, asgi.py and wsgi.py.", fix=fix)
 
@@ -127,8 +128,10 @@ def _fastapi_entrypoint(path: Path) -> str:
 
 def _files(directory: Path) -> list[Path]:
     found = [directory / root / name for root in _SOURCE_ROOTS for name in _FILES]
-    if (directory / "manage.py").is_file():
-        found += sorted(directory.glob("*/asgi.py")) + sorted(directory.glob("*/wsgi.py"))
+    for name in _GATEWAYS:
+        found += [directory / root / place / name for root in _SOURCE_ROOTS for place in (".", "app")]
+        if (directory / "manage.py").is_file():
+            found += sorted(directory.glob(f"*/{name}"))
     return [path for path in dict.fromkeys(found) if path.is_file()]
 
 

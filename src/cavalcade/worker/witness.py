@@ -80,7 +80,8 @@ class Witness:
         serving = self._serving
         running = len(serving.running)
         begun = serving.totals.requests + running
-        self._tell_late(begun)
+        if self._late is not None:
+            self._tell_late(begun)
         if now - due > self._warn_s:
             # The blocking began at some time between the last beat and this due one; it is not longer than this by more than a beat.
             blocked_s = now - max(last, due - limits.HEARTBEAT_S)
@@ -111,7 +112,6 @@ class Witness:
             self._note(self._box, "")
 
     def _tell_late(self, begun: int) -> None:
-        """Tell of a stall that has ended, if there is one to tell of: so many requests have begun by now."""
         late = self._late
         if late is not None:
             late.waited = max(0, late.waited + begun)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import random
@@ -215,3 +216,69 @@ def test_what_the_validator_of_the_standard_library_says(run: Any, serve: Any, t
     assert response.status == (204 if kind == "empty" else 200)
     assert response.body == {"empty": b"", "head": b"", "file": content}.get(kind, b"first second")
     assert said == ["an upload" if kind == "upload" else ""]
+
+
+def test_an_upload_that_nobody_reads_stays_with_the_client(run: Any, serve: Any) -> None:
+    """Backpressure: the app has a thread and does not read, so the server takes no more than its buffers."""
+    go_on = threading.Event()
+    size = 64 * 1024 * 1024
+    sent = 0
+
+    def app(environ: Any, start_response: Any) -> Any:
+        count = 0
+        if environ["REQUEST_METHOD"] == "POST":
+            assert go_on.wait(20)
+            count = sum(map(len, iter(lambda: environ["wsgi.input"].read(65536), b"")))
+        start_response("200 OK", [])
+        return [b"%d" % count]
+
+    async def upload(client: Any) -> None:
+        nonlocal sent
+        await client.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % size)
+        while sent < size:
+            await client.send(b"x" * 65536)
+            sent += 65536
+
+    async def main() -> None:
+        async with serve(app, threads=2) as served:
+            client = await served.connect()
+            sending = asyncio.create_task(upload(client))
+            await served.until(lambda: sent)
+            same, before = 0, -1
+            while same < 20 and sent < size:  # others are answered again and again, and nothing more of it is taken
+                assert (await served.ask(GET)).body == b"0"
+                same = same + 1 if sent == before else 0
+                before = sent
+            held_back = sent
+            go_on.set()
+            await sending
+            assert (await client.response("POST")).body == b"%d" % size
+            assert held_back < size // 2
+
+    run(main())
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_response_has_it_closed(run: Any, serve: Any, threads: int) -> None:
+    closed = threading.Event()
+
+    def endless() -> Iterator[bytes]:
+        try:
+            while True:
+                yield b"x" * 65536
+        finally:
+            closed.set()
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return endless() if environ["PATH_INFO"] == "/" else [b"free"]
+
+    async def main() -> None:
+        async with serve(app, threads=threads) as served:
+            client = await served.connect()
+            await client.send(GET.replace(b"/other", b"/"))
+            await client.take(300_000)
+            client.close()
+            await served.until(closed.is_set)
+            assert (await served.ask(GET)).body == b"free"
+
+    run(main())

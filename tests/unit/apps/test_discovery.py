@@ -42,6 +42,7 @@ def project(tmp_path: Path) -> Project:
         ({"asgi.py": "application = get_asgi_application()\n"}, "asgi:application", "."),
         ({"manage.py": "", "site/__init__.py": "", "site/asgi.py": "application = get_asgi_application()\n"}, "site.asgi:application", "."),
         ({"wsgi.py": "from shop import create\napp = create()\n"}, "wsgi:app", "."),
+        ({"wsgi.py": "app = Flask(__name__)\n", "src/asgi.py": FASTAPI}, "asgi:app", "src"),
         ({"app.py": "from flask import Flask\napp = Flask(__name__)\n", "wsgi.py": "from app import app\n"}, "app:app", "."),
         ({"manage.py": "", "site/__init__.py": "", "site/wsgi.py": "application = get_wsgi_application()\n"}, "site.wsgi:application", "."),
         (

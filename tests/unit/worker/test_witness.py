@@ -1,32 +1,22 @@
-"""How many requests a stall held up, also where it is the last thing that a worker does."""
+"""What a worker says of its own blocking."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
-from cavalcade.apps.stream import Totals
-from cavalcade.worker.channel import Stalled
+from cavalcade.worker import channel
 from cavalcade.worker.witness import Witness
 
 
-@pytest.mark.parametrize("end", ["beat", "stop"])
-@pytest.mark.parametrize(("begun", "waited"), [(0, 0), (3, 3)])
-def test_a_stall_is_told_with_those_who_came_while_it_lasted(end: str, begun: int, waited: int) -> None:
-    serving: Any = SimpleNamespace(running={}, totals=Totals())
-    told: list[Stalled] = []
+def test_a_blocking_that_is_told_as_the_worker_leaves_counts_those_who_waited() -> None:
+    """Five have been answered before it, and three waited: none of the five is taken off."""
+    told: list[channel.Stalled] = []
+    serving: Any = SimpleNamespace(running={}, totals=SimpleNamespace(requests=5))
     witness = Witness(serving, 0.25, None, told.append)
-    serving.totals.requests = 10_000
-    witness.beat(1.0, 0.9, 1.0)
-    witness.beat(2.0, 1.0, 1.1)  # nearly a second too late
-    serving.totals.requests += begun
-    assert told == []
-    if end == "beat":
-        witness.beat(2.1, 2.0, 2.1)
-    else:
-        witness.stop()
-    assert [each.waited for each in told] == [waited]
+    witness.start()
+    witness.beat(10.0, 9.9, 10.0)
+    witness.beat(12.0, 10.0, 10.1)
+    serving.totals.requests = 8
     witness.stop()
-    assert len(told) == 1
+    assert [stalled.waited for stalled in told] == [3]
