@@ -1,6 +1,8 @@
 """The control socket: HTTP and JSON on a unix socket, one for each running server, for its own user only.
 
     GET  /status                 how it is (`supervisor/status.py`)
+    GET  /metrics                the same and more for Prometheus, in its text format or in OpenMetrics (docs/metrics.md)
+    GET  /livez /readyz /startupz    200 yes, 503 no, as `cavalcade health` tells it
     POST /reload                 new code, worker by worker
     POST /scale?workers=N        so many workers; +1 and -1 are one more, one fewer
     POST /workers/ID/recycle     a successor for a worker; ID may be `all`
@@ -24,8 +26,9 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -35,7 +38,7 @@ from cavalcade.errors import BindError
 from cavalcade.supervisor import events as on
 from cavalcade.supervisor import runtime_dir
 from cavalcade.supervisor.commands import Answer, Verdict
-from cavalcade.supervisor.status import Status
+from cavalcade.supervisor.status import Status, answer
 from cavalcade.types import Address, Receive, Scope, Send
 from cavalcade.worker.server import Place, Server
 
@@ -44,7 +47,8 @@ log = logging.getLogger("cavalcade")
 STATUS_OF = {Verdict.DONE: 200, Verdict.REJECTED: 400, Verdict.FAILED: 409, Verdict.STOPPING: 503}
 ROOT = 0
 STOP_GRACE_S = 1.0  # for the last answers to leave
-HELP = "GET /status, POST /reload, POST /scale?workers=N, POST /workers/ID/recycle, POST /stop"
+PROBES = {"livez": "live", "readyz": "ready", "startupz": "started"}
+HELP = "GET /status, /metrics, /livez, /readyz, /startupz, POST /reload, POST /scale?workers=N, POST /workers/ID/recycle, POST /stop"
 
 
 class Reply(msgspec.Struct, omit_defaults=True):
@@ -59,16 +63,29 @@ class Reply(msgspec.Struct, omit_defaults=True):
     seconds: float = 0.0
 
 
+class Rendered(NamedTuple):
+    """A body that is no JSON, and its content type."""
+
+    content: bytes
+    content_type: str
+
+
 class Control:
     """The control socket of this process. `post` takes events for the policy, and has had them handled when it returns."""
 
     def __init__(
-        self, settings: Settings, environ: Mapping[str, str], post: Callable[[on.Event], object], take_status: Callable[[], Status]
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        post: Callable[[on.Event], object],
+        take_status: Callable[[], Status],
+        render_metrics: Callable[[str], tuple[bytes, str]],
     ) -> None:
         self._settings = settings
         self._environ = environ
         self._post = post
         self._take_status = take_status
+        self._render_metrics = render_metrics
         self._server: Server | None = None
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -139,20 +156,35 @@ class Control:
     # -- HTTP ----------------------------------------------------------------------------------------------------------------
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        status, body = refuse_user(scope["client"]) or await self._respond(scope["method"], scope["path"], _query(scope["query_string"]))
-        content = msgspec.json.encode(body) + b"\n"
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
+        status, body = refuse_user(scope["client"]) or self._observe(scope) or await self._respond(scope)
+        if not isinstance(body, Rendered):
+            body = Rendered(msgspec.json.encode(body) + b"\n", "application/json")
+        content = body.content
+        headers = [(b"content-type", body.content_type.encode()), (b"content-length", b"%d" % len(content))]
         try:
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": content})
         except OSError:
             log.debug("control socket: whoever asked for %s %s has left before the answer", scope["method"], scope["path"])
 
-    async def _respond(self, method: str, path: str, query: dict[str, str]) -> tuple[int, Status | Reply]:
+    def _observe(self, scope: Scope) -> tuple[int, Status | Reply | Rendered] | None:
+        """What only looks; None for anything else."""
+        if scope["method"] not in ("GET", "HEAD"):
+            return None
+        match scope["path"].strip("/"):
+            case "status":
+                return 200, self._take_status()
+            case "metrics":
+                return 200, Rendered(*self._render_metrics(_accept(scope["headers"])))
+            case "livez" | "readyz" | "startupz" as probe:
+                yes, line = answer(self._take_status(), PROBES[probe])
+                return (200, Reply("yes", line)) if yes else (503, Reply("no", line))
+        return None
+
+    async def _respond(self, scope: Scope) -> tuple[int, Reply]:
+        method, path, query = scope["method"], scope["path"], _query(scope["query_string"])
         wait = query.get("wait", "1") not in ("0", "false", "no")
         match method, path.strip("/").split("/"):
-            case "GET" | "HEAD", ["status"]:
-                return 200, self._take_status()
             case "POST", ["reload"]:
                 return await self._wish(on.Reload, wait)
             case "POST", ["scale"]:
@@ -168,7 +200,11 @@ class Control:
             case "POST", ["stop"]:
                 self._post(on.Stop())
                 return (200, Reply("done", f"stopped, exit code {await self._end}")) if wait else (202, Reply("begun", "It stops."))
-            case _, ["status"] | ["reload"] | ["scale"] | ["stop"] | ["workers", _, "recycle"]:
+            case _, ["status"] | ["metrics"] | ["livez"] | ["readyz"] | ["startupz"] | ["reload"] | ["scale"] | ["stop"] | [
+                "workers",
+                _,
+                "recycle",
+            ]:
                 return 405, Reply("rejected", f"{method} is not how {path} is asked for.", fix=HELP)
         return 404, Reply("rejected", f"There is no {path} here.", fix=HELP)
 
@@ -188,6 +224,10 @@ def refuse_user(client: Address | None) -> tuple[int, Reply] | None:
         return None
     text = f"This server takes orders from user {own} and from root, not from user {client[1]}."
     return 403, Reply("rejected", text, fix=f"Ask as user {own}, with sudo -u for example")
+
+
+def _accept(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    return ",".join(value.decode("latin-1") for name, value in headers if name == b"accept")
 
 
 def _query(raw: bytes) -> dict[str, str]:

@@ -31,16 +31,17 @@ from cavalcade.net.handover import make_queue
 from cavalcade.net.listener import Listener, with_scheme
 from cavalcade.net.tls import Tls
 from cavalcade.net.tls_watch import TlsWatch
-from cavalcade.observe import blackbox, deaths, logs
+from cavalcade.observe import blackbox, deaths, logs, metrics
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.supervisor import commands as do
 from cavalcade.supervisor import events as on
-from cavalcade.supervisor import policy, signals, status, systemd, upgrade
+from cavalcade.supervisor import measures, policy, signals, status, systemd, upgrade
 from cavalcade.supervisor.children import Link, NurseryChild, WorkerChild, fork_line, order_line, spawn_nursery
 from cavalcade.supervisor.control import Control
 from cavalcade.supervisor.guard import Guard
 from cavalcade.supervisor.health import Health
 from cavalcade.supervisor.pidfile import PidFile
+from cavalcade.supervisor.rate import Rate
 from cavalcade.supervisor.state import Rules, State
 from cavalcade.supervisor.status import Status
 from cavalcade.supervisor.systemd import Notifier
@@ -49,6 +50,8 @@ from cavalcade.worker import channel
 from cavalcade.worker import nursery_channel as say
 
 log = logging.getLogger("cavalcade")
+
+RATE_S = 1.0  # how often requests_per_s is computed
 
 
 def run(settings: Settings, *, notes: Sequence[str] = (), bind_asked: bool = True) -> int:
@@ -164,6 +167,8 @@ class Supervisor:
         predecessor: Predecessor | None,
         tls: Tls | None,
     ) -> None:
+        self._tls = tls
+        self._rate = Rate(loop.time())
         self._tls_watch = TlsWatch(tls, loop, self._renew_certificates) if tls is not None else None
         self._settings = settings
         self._holdings = holdings
@@ -209,7 +214,7 @@ class Supervisor:
             signals.adopt_orphans(False)
 
     async def _live(self) -> int:
-        self._control = control = Control(self._settings, os.environ, self._post, self._take_status)
+        self._control = control = Control(self._settings, os.environ, self._post, self._take_status, self._render_metrics)
         if self._predecessor is not None:
             self._predecessor.attach(self._loop, self._on_take_over, self._board.inherit, self._on_called_off)
         if self._predecessor is None or not self._control_moves:
@@ -218,6 +223,7 @@ class Supervisor:
         try:
             self._post(on.Start())
             self._guard.start()
+            self._look_at_rate()
             if self._tls_watch is not None:
                 self._tls_watch.start()
             code = await self._done
@@ -233,7 +239,20 @@ class Supervisor:
 
     def _take_status(self) -> Status:
         urls = [each.url for each in self._listeners]
-        return status.take(self._settings, self._state, self._board, urls, self._loop.time())
+        stalls, per_s = self._guard.stalls.worst(), self._rate.per_s
+        now = self._loop.time()
+        return status.take(self._settings, self._state, self._board, urls, now, rss=self._guard.rss, stalls=stalls, requests_per_s=per_s)
+
+    def _render_metrics(self, accept: str) -> tuple[bytes, str]:
+        identities = self._tls.identities if self._tls is not None else []
+        expiries = {each.certfile: each.certificate.not_after for each in identities if each.certificate is not None}
+        values = measures.measure(self._take_status(), self._state, self._board, self._listeners, expiries)
+        return metrics.render(values, accept)
+
+    def _look_at_rate(self) -> None:
+        """Once a second, until the loop is closed."""
+        self._rate.look(self._board.totals()["requests"], self._loop.time())
+        self._loop.call_later(RATE_S, self._look_at_rate)
 
     # -- the queue -------------------------------------------------------------------------------------------------------
 

@@ -180,6 +180,7 @@ class State:
     wishes: list[Wish] = field(default_factory=list)  # not answered yet
     last_reload: Reloaded | None = None
     degraded: bool = False
+    restarts: dict[str, int] = field(default_factory=dict)  # workers replaced, by reason: a fixed few (`Moves.count_restart`)
     upgrade: Upgrade | None = None
     heir_pid: int = 0  # the new server, while it is not yet the only one that accepts
     shared: bool = False  # the sockets are another server's too, which goes on when this one ends

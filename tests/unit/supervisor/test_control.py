@@ -39,13 +39,17 @@ class Policy:
             self.control.answer(Answer(event.request, self.verdict, "the text", 2, 3, 0.5, "the fix", "the trace"))
 
 
+def no_metrics(accept: str) -> tuple[bytes, str]:
+    raise AssertionError(f"nobody asks for {accept}")
+
+
 def no_status() -> Status:
     raise AssertionError("nobody asks for it")
 
 
 @asynccontextmanager
 async def control(policy: Policy, setting: str, code: int = 0) -> AsyncIterator[Control]:
-    policy.control = Control(Settings(app="main:app", control=setting), {}, policy.post, no_status)
+    policy.control = Control(Settings(app="main:app", control=setting), {}, policy.post, no_status, no_metrics)
     await policy.control.start()
     try:
         yield policy.control
@@ -166,7 +170,7 @@ def test_the_socket_is_for_its_user_alone_and_removed_at_the_end(tmp_path: Path,
 def test_a_path_that_was_asked_for_and_cannot_be_had_is_an_error(tmp_path: Path, run: Run) -> None:
     async def main() -> None:
         with pytest.raises(BindError, match="does not exist"):
-            await Control(Settings(control=str(tmp_path / "nowhere" / "c.sock")), {}, print, no_status).start()
+            await Control(Settings(control=str(tmp_path / "nowhere" / "c.sock")), {}, print, no_status, no_metrics).start()
 
     run(main())
 
