@@ -46,7 +46,7 @@ def candidates() -> list[Extension]:
     for name in constant("HOT_MODULES"):
         source = PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
         if source.exists() and source.with_suffix(".pxd").exists():
-            found.append(Extension(f"cavalcade.{name}", [str(source)], optional=not REQUIRED))
+            found.append(Extension(f"cavalcade.{name}", [str(source)], optional=not REQUIRED, extra_compile_args=["-g0"]))
     return found
 
 
@@ -60,6 +60,7 @@ class build_optional_ext(build_ext):
     reason = ""
 
     def run(self) -> None:
+        self.parallel = self.parallel or os.cpu_count()
         wanted = list(self.extensions)
         # pip builds in this folder, and what an earlier build left in build/ would go into the package as if it were ours.
         for ext in wanted:
