@@ -17,6 +17,14 @@ HOT_MODULES = (
     "wire.h1_response",
     "wire.h1",
     "wire.ws",
+    "wire.h2_budget",
+    "wire.h2_frames",
+    "wire.h2_hpack",
+    "wire.h2_request",
+    "wire.h2_stream",
+    "wire.h2_response",
+    "wire.h2_outgoing",
+    "wire.h2",
     "apps.stream",
     "apps.asgi.scope",
     "apps.asgi.exchange",
@@ -26,6 +34,8 @@ HOT_MODULES = (
     "net.context",
     "net.link",
     "net.connection",
+    "net.h2_stream",
+    "net.h2",
 )
 
 NOTE_FILE = "build_note.txt"  # one line, written by setup.py beside this file: what was built, or why it was not

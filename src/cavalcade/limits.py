@@ -139,6 +139,7 @@ INSPECT_FRAMES = 60  # of one stack
 
 # -- logs ----------------------------------------------------------------------------------------------------------------
 PEER_LOG_EVERY_S = 1.0  # at most one line about bad requests in this time; what was left out is counted on the next
+STALL_PLACES = 100  # places in the code that are counted as blocking a loop; the rest is counted together
 ADVICE_KEPT = 2000  # lines of advice that are remembered as said, and said at all
 FORWARDED_WARN_EVERY_S = 5.0  # a peer that forwards and is not trusted is named once, another one this much later at the earliest ...
 FORWARDED_WARNED = 1000  # ... and no more of them than this: who scans the internet sends such headers too

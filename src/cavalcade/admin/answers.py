@@ -12,10 +12,11 @@ import msgspec
 
 from cavalcade.admin.wishes import Wishes
 from cavalcade.supervisor.desk import Desk
+from cavalcade.types import Headers
 
 Fields = list[tuple[bytes, bytes]]
 
-JSON, TEXT, EVENTS = "application/json", "text/plain; charset=utf-8", "text/event-stream"
+JSON, EVENTS = "application/json", "text/event-stream"
 
 
 class Reply(msgspec.Struct, omit_defaults=True):
@@ -39,7 +40,11 @@ class Asked:
     draining: asyncio.Event
     words: Mapping[str, str]
     query: Mapping[str, str]
-    last_event_id: str = ""
+    headers: Headers = field(default_factory=list)
+
+    def header(self, name: bytes) -> str:
+        """A field of the request; several of this name as one list, "" for none."""
+        return ", ".join(value.decode("latin-1") for each, value in self.headers if each == name)
 
     def flag(self, name: str, *, default: bool) -> bool:
         """A parameter that is on or off."""

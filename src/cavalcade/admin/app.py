@@ -49,6 +49,7 @@ ROUTES = (
     Route("GET", "/livez", Need.HEALTH, looking.livez),
     Route("GET", "/readyz", Need.HEALTH, looking.readyz),
     Route("GET", "/startupz", Need.HEALTH, looking.startupz),
+    Route("GET", "/metrics", Need.METRICS, looking.metrics),
     Route("GET", "/status", Need.READ, looking.status),
     Route("GET", "/workers", Need.READ, looking.workers),
     Route("GET", "/workers/{worker}/stack", Need.READ, looking.stack),
@@ -98,9 +99,8 @@ class AdminApp:
         return reject(405, f"{method} is not how {path} is asked for.", fix=HELP, fields=[(b"allow", allowed.encode())])
 
     async def _handle(self, route: Route, words: dict[str, str], scope: Scope) -> Answer:
-        last = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"last-event-id"), "")
         draining: asyncio.Event = scope["extensions"]["cavalcade.draining"]
-        asked = Asked(self._desk, self._wishes, draining, words, query(scope["query_string"]), last)
+        asked = Asked(self._desk, self._wishes, draining, words, query(scope["query_string"]), scope["headers"])
         try:
             answer = await route.handler(asked)
         except BadRequest as problem:

@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 
 from cavalcade import limits
 from cavalcade.admin import streams
-from cavalcade.admin.answers import TEXT, Answer, Asked, BadRequest, reject, show
+from cavalcade.admin.answers import Answer, Asked, BadRequest, reject, say, show
 from cavalcade.config.values import OPTIONS, visible
 from cavalcade.observe import logs
 from cavalcade.supervisor.journal import Entry
-from cavalcade.supervisor.state import Stage
+from cavalcade.supervisor.status import answer
 
-_NOT_STARTED = (Stage.NEW.value, Stage.STARTING.value)
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -21,23 +20,28 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 
 async def livez(asked: Asked) -> Answer:
     """The supervisor answers."""
-    return _probe(True, asked)
+    return _probe(asked, "live")
 
 
 async def readyz(asked: Asked) -> Answer:
     """Requests should be sent here."""
-    return _probe(asked.desk.status().ready, asked)
+    return _probe(asked, "ready")
 
 
 async def startupz(asked: Asked) -> Answer:
     """It has been ready once."""
-    return _probe(asked.desk.status().stage not in _NOT_STARTED, asked)
+    return _probe(asked, "started")
 
 
-def _probe(well: bool, asked: Asked) -> Answer:
-    status = asked.desk.status()
-    line = f"{'ok' if well else 'no'}: {status.stage}, {status.workers_ready} of {status.workers_wanted} workers ready\n"
-    return Answer(200 if well else 503, line.encode(), TEXT)
+def _probe(asked: Asked, question: str) -> Answer:
+    yes, line = answer(asked.desk.status(), question)
+    return say(200, "yes", line) if yes else say(503, "no", line)
+
+
+async def metrics(asked: Asked) -> Answer:
+    """For Prometheus, in its text format or in OpenMetrics."""
+    body, content_type = asked.desk.metrics(asked.header(b"accept"))
+    return Answer(200, body, content_type)
 
 
 # -- status ----------------------------------------------------------------------------------------------------------------

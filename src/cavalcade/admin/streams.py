@@ -50,7 +50,7 @@ def answer(stream: AsyncIterator[bytes]) -> Answer:
 async def events(asked: Asked) -> Answer:
     """`status` once a second, and `entry` for every line of the log that is about an event. `id` is the number of the entry: who comes back
     with it in Last-Event-ID, or in `after`, gets what came since."""
-    text = asked.last_event_id or asked.query.get("after", "0")
+    text = asked.header(b"last-event-id") or asked.query.get("after", "0")
     after = int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0
     if after > asked.desk.journal.last:  # of the server before this one
         after = 0

@@ -2,7 +2,8 @@
 supervisor do not run user code.
 
 The places and names are those of `fastapi run`: `[tool.fastapi] entrypoint`, then main.py, app.py, api.py, the same in app/; then
-asgi.py, and the project package beside a Django manage.py. `app`, `api` and `application` come before other names.
+asgi.py, wsgi.py, and the project package beside a Django manage.py. `app`, `api` and `application` come before other names, and an
+asgi.py before a wsgi.py that is as likely.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 from cavalcade.apps.loader import APP_NAMES, FACTORY_NAMES
 from cavalcade.errors import UsageError
 
-_FILES = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py", "asgi.py", "app/asgi.py")
+_FILES = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py")
+_GATEWAYS = ("asgi.py", "wsgi.py")  # in this order: a project that has both loses nothing by the first
 _SOURCE_ROOTS = (".", "src")
 
 # What makes an app when it is called, by its name in the framework.
@@ -28,6 +30,9 @@ _MAKERS = {
     "get_asgi_application": "Django",
     "ProtocolTypeRouter": "Django Channels",
     "ASGIApp": "Socket.IO",
+    "Flask": "Flask",
+    "Bottle": "Bottle",
+    "get_wsgi_application": "Django",
 }
 
 
@@ -69,9 +74,9 @@ def discover(directory: Path) -> Guess:
     if exists:
         module, root = module_of(exists[0])
         return Guess(module, root, f"the file {exists[0].relative_to(directory)}")
-    places = ", ".join(_FILES[:6])
+    places = ", ".join(_FILES)
     fix = 'Name it: cavalcade module:attribute, or app = "module:attribute" under [tool.cavalcade] in pyproject.toml'
-    raise UsageError(f"No app was named, and none was found in {directory}: looked for {places} and asgi.py.", fix=fix)
+    raise UsageError(f"No app was named, and none was found in {directory}: looked for {places}, asgi.py and wsgi.py.", fix=fix)
 
 
 def from_path(text: str, directory: Path) -> Guess | None:
@@ -123,8 +128,10 @@ def _fastapi_entrypoint(path: Path) -> str:
 
 def _files(directory: Path) -> list[Path]:
     found = [directory / root / name for root in _SOURCE_ROOTS for name in _FILES]
-    if (directory / "manage.py").is_file():
-        found += sorted(directory.glob("*/asgi.py"))
+    for name in _GATEWAYS:
+        found += [directory / root / place / name for root in _SOURCE_ROOTS for place in (".", "app")]
+        if (directory / "manage.py").is_file():
+            found += sorted(directory.glob(f"*/{name}"))
     return [path for path in dict.fromkeys(found) if path.is_file()]
 
 
@@ -172,6 +179,8 @@ def _in_statement(statement: ast.stmt) -> list[_Found]:
         arguments = [argument.arg for argument in statement.args.args]
         if arguments == ["scope", "receive", "send"]:
             return [_Found(0 if statement.name in APP_NAMES else 1, statement.name, "ASGI function")]
+    if isinstance(statement, ast.FunctionDef) and [argument.arg for argument in statement.args.args] == ["environ", "start_response"]:
+        return [_Found(0 if statement.name in APP_NAMES else 1, statement.name, "WSGI function")]
     if isinstance(statement, ast.FunctionDef) and statement.name in FACTORY_NAMES and not _required(statement.args):
         return [_Found(4, statement.name, "factory")]
     if isinstance(statement, ast.ImportFrom):

@@ -6,6 +6,7 @@ This runs user code, so it runs in a worker (or in a nursery that preloads, or i
 from __future__ import annotations
 
 import ast
+import dataclasses
 import difflib
 import importlib
 import importlib.util
@@ -20,11 +21,11 @@ from typing import Any, cast
 from cavalcade.apps import frames, nature
 from cavalcade.apps.frames import user_frames
 from cavalcade.apps.nature import Look, Nature
-from cavalcade.config.options import Settings
+from cavalcade.config.options import AppTable, Settings
 from cavalcade.errors import AppLoadError, CavalcadeError
 from cavalcade.types import App, ASGIApp, Interface
 
-__all__ = ["LoadedApp", "Reference", "being_imported", "load", "parse", "usable", "user_frames"]
+__all__ = ["LoadedApp", "Part", "Reference", "SeveralApps", "being_imported", "load", "parse", "usable", "user_frames"]
 
 APP_NAMES = ("app", "api", "application", "asgi_app")
 FACTORY_NAMES = ("create_app", "make_app", "get_app", "build_app", "app_factory", "factory")
@@ -53,12 +54,29 @@ _importing = ""
 class LoadedApp:
     """An app that can be called. `name` is the full reference that was found; `notes` is what the operator ought to hear."""
 
-    app: App
+    app: App | SeveralApps
     name: str
     kind: str
     import_s: float
     notes: tuple[str, ...] = ()
     interface: Interface = "asgi"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One app of several: its table, the app, and the settings that are its own."""
+
+    table: AppTable
+    loaded: LoadedApp
+    settings: Settings
+    name: str  # for messages: app[2] (main:app at /api)
+
+
+@dataclass(frozen=True)
+class SeveralApps:
+    """What is served where there are `[[app]]` tables: it cannot be called, its parts can."""
+
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
@@ -106,10 +124,12 @@ def parse(text: str) -> Reference:
 
 
 def load(settings: Settings) -> LoadedApp:
-    """Import the app that the settings name.
+    """Import the app that the settings name, or all of them.
 
     Raises `AppLoadError` whatever the user's code does, `SystemExit` included; `KeyboardInterrupt` passes.
     """
+    if settings.apps:
+        return _load_several(settings)
     reference = parse(settings.app)
     directory = str(Path(settings.app_dir).resolve())
     if directory not in sys.path[:1]:
@@ -127,6 +147,26 @@ def load(settings: Settings) -> LoadedApp:
     app, interface = _checked_as(item, nature.look(item), str(reference), settings)
     notes += _unused(settings, interface)
     return LoadedApp(app, str(reference), kind, time.perf_counter() - started, tuple(notes), interface)
+
+
+def _load_several(settings: Settings) -> LoadedApp:
+    """Import the apps of all tables, in their order."""
+    parts: list[Part] = []
+    notes: list[str] = []
+    for number, table in enumerate(settings.apps, start=1):
+        own = {key: getattr(table, key) for key in ("app_dir", "factory", "interface", "lifespan", "threads")}
+        given = {key: value for key, value in own.items() if value is not None}
+        part_settings = dataclasses.replace(settings, app=table.app, apps=(), **given)
+        name = f"app[{number}] ({table})"
+        try:
+            loaded = load(part_settings)
+        except AppLoadError as error:
+            raise AppLoadError(f"{name}: {error.cause}", fix=error.fix, trace=error.trace) from None
+        notes += [f"{name}: {note}" for note in loaded.notes]
+        parts.append(Part(table, loaded, part_settings, name))
+    kinds = ", ".join(f"{part.loaded.kind.removesuffix(' (WSGI)')}{', WSGI' * (part.loaded.interface == 'wsgi')}" for part in parts)
+    spent = sum(part.loaded.import_s for part in parts)
+    return LoadedApp(SeveralApps(tuple(parts)), "; ".join(map(str, settings.apps)), kinds, spent, tuple(notes))
 
 
 def usable(item: object, name: str, settings: Settings) -> LoadedApp:

@@ -20,3 +20,4 @@ cdef class Serving:
     cdef public bint cancel_on_disconnect
     cdef public str root_path
     cdef public bytes raw_root_path
+    cdef public object websocket_serving

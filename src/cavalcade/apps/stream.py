@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from cavalcade.types import ASGIApp
+from cavalcade.wire.sink import Head
 from cavalcade.wire.ws import WebSocketRules
 
 # The key in scope and environ: what the request is called in all logs, where `request_id` is on.
@@ -205,3 +206,20 @@ class Serving:
         self.cancel_on_disconnect = False
         self.root_path = ""
         self.raw_root_path = b""
+        # Where several apps are served: what opens the WebSocket that a request asks for.
+        self.websocket_serving: Callable[[Head], Serving] | None = None
+
+    def with_app(self, app: ASGIApp, context: contextvars.Context, state: dict[str, Any] | None) -> Serving:
+        """The same for another app of this worker: what is counted, listed and told to leave stays in common."""
+        other = Serving(app, self.loop, context)
+        other.state = state
+        other.running = self.running
+        other.totals = self.totals
+        other.draining = self.draining
+        other.websockets = self.websockets
+        other.websocket_rules = self.websocket_rules
+        other.extensions = self.extensions
+        other.cancel_on_disconnect = self.cancel_on_disconnect
+        other.root_path = self.root_path
+        other.raw_root_path = self.raw_root_path
+        return other

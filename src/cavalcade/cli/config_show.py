@@ -30,9 +30,12 @@ def show_command(screen: Screen, /, as_json: bool, **values: Any) -> None:
     if as_json:
         shown = {name: visible(option, getattr(resolved.settings, name)) for name, option in OPTIONS.items()}
         table = {name: {"value": value, "origin": resolved.origins[name]} for name, value in shown.items()}
+        if resolved.settings.apps:
+            table["apps"] = {"value": resolved.settings.apps, "origin": resolved.origins["app"]}
         click.echo(msgspec.json.format(msgspec.json.encode(table)).decode())
         return
     rows = [(name, show(option, getattr(resolved.settings, name)) or "-", resolved.origins[name]) for name, option in OPTIONS.items()]
+    rows += [(f"app[{n}]", str(each), resolved.origins["app"]) for n, each in enumerate(resolved.settings.apps, start=1)]
     first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
     for name, value, origin in rows:
         click.echo(f"{name:<{first}}  {value:<{second}}  {origin}")

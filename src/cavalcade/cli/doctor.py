@@ -61,6 +61,9 @@ def doctor(
     wanted = _requests(paths, method, headers, data)
     resolved = settle(given(values), cwd=Path.cwd(), environ=os.environ)
     settings = resolved.settings
+    if settings.apps:
+        cause = f"{resolved.origins['app']} names several apps, and one is examined at a time."
+        raise UsageError(cause, fix=f"Say which: cavalcade doctor {settings.apps[0].app}")
     screen.log_format = settings.log_format
     for note in resolved.notes:
         screen.note(note)

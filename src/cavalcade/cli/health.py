@@ -8,11 +8,7 @@ import click
 
 from cavalcade.cli.control import find_chosen, takes_choice
 from cavalcade.errors import ControlError
-from cavalcade.supervisor.state import Stage
-from cavalcade.supervisor.status import Status
-
-QUESTIONS = ("ready", "started", "live")
-_NOT_STARTED = (Stage.NEW.value, Stage.STARTING.value)
+from cavalcade.supervisor.status import QUESTIONS, answer
 
 
 @click.command(
@@ -32,16 +28,7 @@ def health(question: str, **choice: Any) -> None:
     live     the supervisor answers
     """
     status = find_chosen(**choice).status
-    if not _is(status, question):
-        raise ControlError(f"{status.name} is not {question}: {_summary(status)}.")
-    click.echo(f"{question}: {_summary(status)}")
-
-
-def _is(status: Status, question: str) -> bool:
-    if question == "ready":
-        return status.ready
-    return question == "live" or status.stage not in _NOT_STARTED
-
-
-def _summary(status: Status) -> str:
-    return f"{status.stage}, {status.workers_ready} of {status.workers_wanted} workers ready"
+    yes, line = answer(status, question)
+    if not yes:
+        raise ControlError(f"{status.name} is not {question}: {line}.")
+    click.echo(f"{question}: {line}")

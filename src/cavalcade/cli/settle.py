@@ -25,6 +25,8 @@ def settle(
     """
     resolved = resolve(arguments, cwd=cwd, environ=environ, origin_of=origin_of)
     settings = resolved.settings
+    if settings.apps:
+        return resolved
     directory = (cwd / settings.app_dir).resolve()
     named = bool(settings.app)
     try:

@@ -28,6 +28,9 @@ def together(settings: Settings, origins: Mapping[str, str], cwd: Path) -> list[
 
     if not (cwd / settings.app_dir).is_dir():
         complain("app_dir", f'"{settings.app_dir}" is not a directory')
+    for number, table in enumerate(settings.apps, start=1):
+        if table.app_dir is not None and not (cwd / table.app_dir).is_dir():
+            problems.append(f'{origins["app"]}: app[{number}].app_dir "{table.app_dir}" is not a directory')
     if settings.log_config and not (cwd / settings.log_config).is_file():
         complain("log_config", f'"{settings.log_config}" is not a file')
     if settings.pid and not (parent := (cwd / settings.pid).parent).is_dir():

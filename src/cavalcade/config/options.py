@@ -57,6 +57,24 @@ _CERT_REQS = tuple((word, plain) for n, plain in enumerate(("none", "optional", 
 
 
 @dataclass(frozen=True, kw_only=True)
+class AppTable:
+    """One `[[app]]` table: an app among several. None stands for what the server's own option of that name says."""
+
+    app: str
+    host: tuple[str, ...] = ()  # in lower case, "*.example.org" for all below it; () for every host
+    path: str = ""  # without a slash at its end
+    app_dir: str | None = None
+    factory: bool | None = None
+    interface: Literal["auto", "asgi", "wsgi"] | None = None
+    lifespan: Literal["auto", "on", "off"] | None = None
+    threads: int | None = None
+
+    def __str__(self) -> str:
+        path = self.path or "/"
+        return f"{self.app} at {', '.join(host + path for host in self.host or ('',))}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """The effective configuration of one server. Field order is the order of `--help`."""
 
@@ -68,6 +86,9 @@ class Settings:
     lifespan: Literal["auto", "on", "off"] = option("auto", "Run the app's lifespan events.", "app")
     root_path: str = option("", "Path prefix that a proxy in front strips; the app is told of it.", "app", metavar="PATH")
     mount_path: str = option("", "Path prefix that a proxy in front keeps; all outside of it is answered 404.", "app", metavar="PATH")
+
+    # Of files only, and no option: the [[app]] tables. Where there are any, `app` is their names, for people.
+    apps: tuple[AppTable, ...] = ()
 
     # -- proxies
     trusted_proxies: tuple[str, ...] = option(

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cavalcade.config import addresses, admin, certificates, checks, cpus, static_mounts, trusted
+from cavalcade.config import addresses, admin, app_tables, certificates, checks, cpus, static_mounts, trusted
 from cavalcade.config.options import Settings
 from cavalcade.config.trusted import Trusted
 from cavalcade.config.values import OPTIONS, Option, advise, find, quote, read
@@ -97,7 +97,17 @@ class _Reading:
         except ValueError as problem:
             self.problems.append(f"{origin}: {f'{name} ' if in_file else ''}{problem}")
             return
+        if before is not None and isinstance(before.value, tuple) and option.name == "app":
+            self.notes.append(f"{before.origin}: the [[app]] tables are not used: {origin} says what to serve")
         self.given[option.name] = Given(value, level, origin)
+
+    def take_apps(self, raw: list[Any], level: Level, shown: str, origin: str, lines: list[int]) -> None:
+        """Read `[[app]]` tables, which stand for `app`; `lines` are where they begin, if that could be told."""
+        placed = len(lines) == len(raw)
+        tables, problems = app_tables.read_tables(raw, lambda number: f"{shown}:{lines[number - 1]}" if placed else origin)
+        self.problems += problems
+        if tables:
+            self.given["app"] = Given(tables, level, origin)
 
 
 def _normal(option: Option, value: Any) -> Any:
@@ -155,6 +165,8 @@ def resolve(
     origins = dict.fromkeys(OPTIONS, "default")
     for name, given in reading.given.items():
         values[name], origins[name] = given.value, given.origin
+    if isinstance(values["app"], tuple):
+        values["apps"], values["app"] = values["app"], ", ".join(table.app for table in values["app"])
     _settle_addresses(reading, values, origins)
     _settle_workers(reading, values, origins, root)
     values["static"] = tuple(static_mounts.placed(item, cwd) for item in values["static"])
@@ -231,7 +243,9 @@ def _read_file(reading: _Reading, path: Path, shown: str, level: Level, table: t
     for key, raw in content.items():
         line_number = lines.get((*table, key))
         origin = shown if line_number is None else f"{shown}:{line_number}"
-        if isinstance(raw, dict) and find(key) is None:
+        if key == "app" and isinstance(raw, list):
+            reading.take_apps(raw, level, shown, origin, _table_lines(text, (*table, key)))
+        elif isinstance(raw, dict) and find(key) is None:
             reading.problems.append(f"{origin}: options are not in tables: take [{key}] away and write its keys at the top")
         else:
             reading.take(key, raw, level, origin)
@@ -249,6 +263,12 @@ def _key_lines(text: str) -> dict[tuple[str, ...], int]:
         elif pair := re.match(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""", line):
             lines.setdefault(table + _key(pair[1]), number)
     return lines
+
+
+def _table_lines(text: str, name: tuple[str, ...]) -> list[int]:
+    """The lines on which the tables of an array begin."""
+    headers = ((number, re.match(r"\s*\[\[([^\[\]]+)\]\]", line)) for number, line in enumerate(text.splitlines(), start=1))
+    return [number for number, header in headers if header and _key(header[1]) == name]
 
 
 def _key(dotted: str) -> tuple[str, ...]:

@@ -110,7 +110,7 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Option:
 
 def _table() -> dict[str, Option]:
     hints = typing.get_type_hints(Settings, include_extras=True)
-    return {field.name: _option(field, hints[field.name]) for field in dataclasses.fields(Settings)}
+    return {field.name: _option(field, hints[field.name]) for field in dataclasses.fields(Settings) if "option" in field.metadata}
 
 
 OPTIONS: Mapping[str, Option] = _table()

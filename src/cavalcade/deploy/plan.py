@@ -88,7 +88,7 @@ class Plan:
     def arguments(self, binds: Iterable[Bind], *more: str, app_dir: bool = True) -> list[str]:
         """The command line of the service, after `cavalcade`: what its files here do not say, and what other tools rely on."""
         settings, origins = self.resolved.settings, self.resolved.origins
-        words = [settings.app]
+        words = [] if settings.apps else [settings.app]  # tables are in a file, and stay there
         if app_dir and settings.app_dir != ".":
             words += ["--app-dir", settings.app_dir]
         if self.config:

@@ -6,9 +6,13 @@ import contextlib
 import dataclasses
 import os
 import socket
+import sys
 from dataclasses import dataclass
 
 import msgspec
+
+# Where `tcpi_unacked` stands in `struct tcp_info` (linux/tcp.h): eight bytes and four words come before it.
+TCP_INFO_UNACKED = 24
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,17 @@ def with_scheme(listener: Listener, scheme: str) -> Listener:
     """The same listener, with the URL of what is spoken there: `http` or `https`."""
     _, colon, rest = listener.url.partition("://")
     return dataclasses.replace(listener, url=f"{scheme}{colon}{rest}") if colon else listener
+
+
+def waiting(listener: Listener) -> int | None:
+    """How many connections the kernel has established that nobody has accepted yet; None where it does not say, as for unix sockets."""
+    if not sys.platform.startswith("linux") or listener.sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    try:
+        info = listener.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_UNACKED + 4)
+    except OSError:
+        return None
+    return int.from_bytes(info[TCP_INFO_UNACKED:], sys.byteorder)
 
 
 def close(listener: Listener) -> None:

@@ -27,6 +27,7 @@ class Desk:
     journal: Journal
     post: Callable[[on.Event], object]  # hands an event to the policy, and has had it handled when it returns
     status: Callable[[], Status]
+    metrics: Callable[[str], tuple[bytes, str]]  # in the format that this Accept header asks for, with its content type
     # waits; (worker, most requests to describe). None where there is no such worker
     inspect: Callable[[int, int], Awaitable[Inspection | None]]
     set_log_level: Callable[[str], None]  # in every process, and those to come. Raises `ValueError`

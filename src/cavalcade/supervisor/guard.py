@@ -21,6 +21,7 @@ from cavalcade.observe.deaths import Facts, OomCounters
 from cavalcade.supervisor import events as on
 from cavalcade.supervisor import verdicts
 from cavalcade.supervisor.children import WorkerChild
+from cavalcade.supervisor.stalls import Stalls
 from cavalcade.supervisor.verdicts import Evidence
 from cavalcade.supervisor.watch import Gap, Hopeless, Pulse, Silent, Watch
 from cavalcade.worker import channel
@@ -64,6 +65,7 @@ class Guard:
         self._timer: asyncio.TimerHandle | None = None
         self._sample_at = 0.0
         self._oom = OomCounters()
+        self.stalls = Stalls()
 
     def start(self) -> None:
         """Look, and go on looking."""
@@ -161,6 +163,8 @@ class Guard:
             log.warning("%s", verdicts.stays_stopped(name, seconds), extra=STALL)
         elif not seen.traced and not blackbox.debugged(seen.stack):
             request = worker.box.notes().current if worker.box is not None else ""
+            in_flight = worker.row.get(layout.IN_FLIGHT)
+            self.stalls.add(verdicts.code_place(seen), in_flight, seconds)
             text = verdicts.hopeless(name, seconds, seen, request)
             self._post(on.LoopBlocked(worker.worker_id, seconds, text, blackbox.show_stack(seen.stack, STACK_FRAMES)))
 
@@ -173,6 +177,8 @@ class Guard:
         seen = self._take_evidence(worker, began, report.ended)
         for gap in self._gaps:
             seen.machine_s += max(0.0, min(gap.ended, report.ended) - max(gap.began, began))
+        if place := verdicts.place(report, seen):
+            self.stalls.add(place, report.waited, report.ms / 1000)
         line = verdicts.resumed(f"worker {worker.worker_id} (pid {worker.pid})", report, seen)
         if line:
             log.warning("%s", line, extra=STALL)
@@ -210,6 +216,11 @@ class Guard:
             if rss:
                 self._ward(worker.worker_id).rss = rss
             self._oom.watch(pid)
+
+    def rss(self, worker_id: int) -> int:
+        """How large a worker was when it was last looked at, in bytes; 0 where nobody could look."""
+        ward = self._wards.get(worker_id)
+        return ward.rss if ward is not None else 0
 
     def facts(self, worker: WorkerChild) -> Facts:
         """What there is to say of a worker that has just died. Its row is still as it left it."""

@@ -26,16 +26,17 @@ from cavalcade.errors import StartupError
 from cavalcade.net import listener
 from cavalcade.net.tls import Tls
 from cavalcade.net.tls_watch import TlsWatch
-from cavalcade.observe import blackbox, deaths, logs
+from cavalcade.observe import blackbox, deaths, logs, metrics
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.supervisor import commands as do
 from cavalcade.supervisor import events as on
-from cavalcade.supervisor import policy, signals, status, upgrade
+from cavalcade.supervisor import measures, policy, signals, status, upgrade
 from cavalcade.supervisor.children import Link, NurseryChild, WorkerChild, fork_line, order_line, spawn_nursery
 from cavalcade.supervisor.desk import Desk, Facing
 from cavalcade.supervisor.guard import Guard
 from cavalcade.supervisor.health import Health
 from cavalcade.supervisor.inspector import Inspector
+from cavalcade.supervisor.rate import Rate
 from cavalcade.supervisor.state import State
 from cavalcade.supervisor.status import Status
 from cavalcade.supervisor.systemd import Notifier
@@ -44,6 +45,8 @@ from cavalcade.worker import channel
 from cavalcade.worker import nursery_channel as say
 
 log = logging.getLogger("cavalcade")
+
+RATE_S = 1.0  # how often requests_per_s is computed
 
 
 class Supervisor:
@@ -61,6 +64,8 @@ class Supervisor:
         tls: Tls | None,
         facing: Facing,
     ) -> None:
+        self._tls = tls
+        self._rate = Rate(loop.time())
         self._tls_watch = TlsWatch(tls, loop, self._renew_certificates) if tls is not None else None
         self._settings = settings
         self._holdings = holdings
@@ -97,6 +102,7 @@ class Supervisor:
             journal=self._journal,
             post=self._post,
             status=self._take_status,
+            metrics=self._render_metrics,
             inspect=self._inspector.inspect,
             set_log_level=self._set_log_level,
             renew_certificates=self._tls_watch.take_up if self._tls_watch is not None else None,
@@ -130,6 +136,7 @@ class Supervisor:
         try:
             self._post(on.Start())
             self._guard.start()
+            self._look_at_rate()
             if self._tls_watch is not None:
                 self._tls_watch.start()
             code = await self._done
@@ -145,7 +152,20 @@ class Supervisor:
 
     def _take_status(self) -> Status:
         urls = [each.url for each in self._listeners]
-        return status.take(self._settings, self._state, self._board, urls, self._loop.time())
+        stalls, per_s = self._guard.stalls.worst(), self._rate.per_s
+        now = self._loop.time()
+        return status.take(self._settings, self._state, self._board, urls, now, rss=self._guard.rss, stalls=stalls, requests_per_s=per_s)
+
+    def _render_metrics(self, accept: str) -> tuple[bytes, str]:
+        identities = self._tls.identities if self._tls is not None else []
+        expiries = {each.certfile: each.certificate.not_after for each in identities if each.certificate is not None}
+        values = measures.measure(self._take_status(), self._state, self._board, self._listeners, expiries)
+        return metrics.render(values, accept)
+
+    def _look_at_rate(self) -> None:
+        """Once a second, until the loop is closed."""
+        self._rate.look(self._board.totals()["requests"], self._loop.time())
+        self._loop.call_later(RATE_S, self._look_at_rate)
 
     # -- the queue -------------------------------------------------------------------------------------------------------
 

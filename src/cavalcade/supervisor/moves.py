@@ -10,6 +10,9 @@ from cavalcade.supervisor.commands import Level
 from cavalcade.supervisor.state import Life, Nursery, NurseryLife, ReloadWish, Roll, Seat, Stage, State, Wish, Worker
 from cavalcade.worker import channel
 
+# Why workers are replaced: new code, limits of theirs, somebody's wish, death, a loop that stayed blocked (stall_kill), a failed boot.
+RESTARTS = ("reload", "max_requests", "max_age", "max_memory", "asked", "died", "blocked", "boot_failed")
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -109,6 +112,12 @@ class Moves:
         del self.state.workers[worker.id]
         self.state.free_slots.add(worker.slot)
         self.out.append(do.Forget(worker.id, worker.slot))
+
+    def count_restart(self, reason: str) -> None:
+        """A worker is replaced. What `reason` says behind a colon is for people, and would make a counter for each."""
+        name = reason.partition(":")[0]
+        name = name if name in RESTARTS else "asked"
+        self.state.restarts[name] = self.state.restarts.get(name, 0) + 1
 
     # -- answers -----------------------------------------------------------------------------------------------------------
 

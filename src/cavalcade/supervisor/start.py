@@ -161,4 +161,5 @@ def _start_line(settings: Settings, workers: int) -> str:
         loop = f"uvloop {importlib.metadata.version('uvloop')}"
     python = f"{platform.python_implementation()} {platform.python_version()}"
     count = "1 worker" if workers == 1 else f"{workers} workers"
-    return f"cavalcade {build.VERSION} ({build.kind()}), {python}, {loop}: {settings.app}, {count}, pid {os.getpid()}"
+    served = "; ".join(map(str, settings.apps)) or settings.app
+    return f"cavalcade {build.VERSION} ({build.kind()}), {python}, {loop}: {served}, {count}, pid {os.getpid()}"

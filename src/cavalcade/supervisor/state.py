@@ -189,6 +189,7 @@ class State:
     last_reload: Reloaded | None = None
     degraded: bool = False
     withdrawn: bool = False  # out of rotation: not ready for whoever asks, serving as before
+    restarts: dict[str, int] = field(default_factory=dict)  # workers replaced, by reason: a fixed few (`Moves.count_restart`)
     upgrade: Upgrade | None = None
     heir_pid: int = 0  # the new server, while it is not yet the only one that accepts
     shared: bool = False  # the sockets are another server's too, which goes on when this one ends

@@ -4,7 +4,7 @@ from the board, which the workers write themselves."""
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -12,6 +12,7 @@ from cavalcade import build
 from cavalcade.board import layout
 from cavalcade.board.view import Board
 from cavalcade.config.options import Settings
+from cavalcade.supervisor.stalls import StallStatus
 from cavalcade.supervisor.state import Life, Stage, State, Worker
 
 PHASES = {Life.BOOTING: "booting", Life.READY: "ready", Life.LEAVING: "draining"}
@@ -29,6 +30,7 @@ class WorkerStatus(msgspec.Struct):
     in_flight: int
     connections: int
     retiring: str = ""
+    rss: int = 0  # bytes, as of the last second
 
 
 class ReloadStatus(msgspec.Struct):
@@ -43,7 +45,8 @@ class ReloadStatus(msgspec.Struct):
 class Status(msgspec.Struct):
     """One server. `ready` is what a load balancer should be told; `stage` is new, starting, serving, draining (`drain_delay`, or out of
     rotation: it still serves), stopping or gone. `workers_wanted` is the target, `workers_ready` how many accept connections now.
-    `totals` count since the start, workers that are gone and servers that this one has upgraded included."""
+    `totals` count since the start, workers that are gone and servers that this one has upgraded included; `restarts`, workers replaced by
+    reason, and `stalls`, the worst place in the code first, count since this supervisor has started."""
 
     version: str
     build: str
@@ -64,11 +67,36 @@ class Status(msgspec.Struct):
     connections: int
     in_flight: int
     totals: dict[str, int]
+    requests_per_s: float = 0.0
+    restarts: dict[str, int] = {}
+    stalls: list[StallStatus] = []
 
 
-def take(settings: Settings, state: State, board: Board, listeners: Sequence[str], now: float) -> Status:
-    """The status at `now`, on the policy's clock."""
-    workers = [_worker(worker, board, now) for worker in sorted(state.workers.values(), key=lambda worker: worker.id)]
+QUESTIONS = ("ready", "started", "live")
+
+
+def answer(status: Status, question: str) -> tuple[bool, str]:
+    """Whether a server is ready, started or live, and the line about it: for `cavalcade health` and for probes over HTTP.
+
+    It is live where it answers at all, and started when every worker has been ready once.
+    """
+    yes = {"ready": status.ready, "started": status.stage not in (Stage.NEW.value, Stage.STARTING.value), "live": True}[question]
+    return yes, f"{status.stage}, {status.workers_ready} of {status.workers_wanted} workers ready"
+
+
+def take(
+    settings: Settings,
+    state: State,
+    board: Board,
+    listeners: Sequence[str],
+    now: float,
+    *,
+    rss: Callable[[int], int],
+    stalls: list[StallStatus],
+    requests_per_s: float,
+) -> Status:
+    """The status at `now`, on the policy's clock. `rss` tells the memory of a worker by its number."""
+    workers = [_worker(worker, board, now, rss(worker.id)) for worker in sorted(state.workers.values(), key=lambda worker: worker.id)]
     serving = [seat for seat in state.seats if state.holder(seat, Life.READY)]
     last = state.last_reload
     return Status(
@@ -91,10 +119,13 @@ def take(settings: Settings, state: State, board: Board, listeners: Sequence[str
         connections=sum(worker.connections for worker in workers),
         in_flight=sum(worker.in_flight for worker in workers),
         totals=board.totals(),
+        requests_per_s=round(requests_per_s, 1),
+        restarts=dict(state.restarts),
+        stalls=stalls,
     )
 
 
-def _worker(worker: Worker, board: Board, now: float) -> WorkerStatus:
+def _worker(worker: Worker, board: Board, now: float, rss: int) -> WorkerStatus:
     row = board.row(worker.slot)
     # Until the new owner of a slot has written its number there, the row may be anything.
     mine = row.get(layout.WORKER_ID) == worker.id
@@ -109,4 +140,5 @@ def _worker(worker: Worker, board: Board, now: float) -> WorkerStatus:
         in_flight=in_flight,
         connections=connections,
         retiring=worker.retiring if worker.life is not Life.LEAVING else "",
+        rss=rss,
     )

@@ -46,6 +46,25 @@ def resumed(name: str, stalled: channel.Stalled, seen: Evidence) -> str:
     return f"{name} was blocked for {stalled.ms} ms{where or ' outside of any code of the app'}; {waited}"
 
 
+def place(stalled: channel.Stalled, seen: Evidence) -> str:
+    """Where it was blocked, or what else it was, in the same words for the same place: what stalls are counted by. "" as in `resumed`."""
+    if not resumed("", stalled, seen):
+        return ""
+    if seen.stopped:
+        return "stopped (SIGSTOP)"
+    if stalled.gc_ms >= MOSTLY * stalled.ms:
+        return "garbage collection"
+    if stalled.ms - stalled.starved_ms <= seen.patience_s * 1000:
+        return "starved of CPU"
+    return code_place(seen)
+
+
+def code_place(seen: Evidence) -> str:
+    """The innermost frame of the app's that was seen."""
+    frame = blackbox.culprit(seen.stack, seen.package)
+    return frame.show() if frame else "outside of any code of the app"
+
+
 def hopeless(name: str, seconds: float, seen: Evidence, request: str) -> str:
     """The line about a loop that is given up."""
     where = _where(seen, request)

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,9 @@ from cavalcade.apps import loader
 from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.asgi.lifespan import Lifespan
+from cavalcade.apps.loader import LoadedApp, Part, SeveralApps
 from cavalcade.apps.mount import AsgiMount, WsgiMount
+from cavalcade.apps.router import AsgiTarget, Router, WsgiTarget
 from cavalcade.apps.static.service import NewCall, StaticFiles
 from cavalcade.apps.stream import Call, Serving, Stream
 from cavalcade.apps.wsgi.service import Service
@@ -90,7 +92,7 @@ class Server:
     `TlsError`, `BindError`, `AppLoadError` or `LifespanFailed`.
     """
 
-    def __init__(self, app: App | str, *, settings: Settings | None = None, **options: object) -> None:
+    def __init__(self, app: App | SeveralApps | str, *, settings: Settings | None = None, **options: object) -> None:
         if settings is None:
             arguments = {**options, "app": app} if isinstance(app, str) else options
             settings = sources.resolve(arguments, cwd=Path.cwd(), environ={}, files=False, origin_of=str).settings
@@ -100,7 +102,7 @@ class Server:
         self.app = app
         self._listeners: list[Listener] = []
         self._place = Place()
-        self._lifespan: Lifespan | None = None
+        self._lifespans: list[Lifespan] = []  # of the apps that have started, in their order
         self._context: ConnectionContext | None = None
         self._gate: Gate | None = None
         self._sweep: Sweep | None = None
@@ -108,7 +110,8 @@ class Server:
         self._recycle: Recycle | None = None
         self._threads: Threads | None = None
         self._tls_watch: TlsWatch | None = None
-        self._wsgi: Service | None = None
+        self._services: list[Service] = []  # of WSGI apps
+        self._servings: list[Serving] = []
         self._static: StaticFiles | None = None
         self._hurry = asyncio.Event()
         self._stopped = False
@@ -147,29 +150,31 @@ class Server:
     async def boot(self) -> None:
         """Import the app if need be and run its lifespan startup. Raises `StartupError`."""
         settings = self.settings
-        loaded = loader.load(settings) if isinstance(self.app, str) else loader.usable(self.app, "the app", settings)
-        self.app = loaded.app
-        app = cast(ASGIApp, loaded.app)
-        if settings.mount_path:
-            app = AsgiMount(app, settings.mount_path)
-        self._lifespan = Lifespan(app, settings.lifespan if loaded.interface == "asgi" else "off", whole_traces=settings.traceback)
-        await self._lifespan.startup()
-        serving = new_serving(settings, app, self._lifespan, websockets=loaded.interface == "asgi")
+        if isinstance(self.app, str):
+            self.app = loader.load(settings).app
         place = self._place
-        self._context = new_context(settings, serving, place)
-        if loaded.interface == "wsgi":
-            # Under a supervisor two workers overlap in every reload, whatever their number is.
-            multiprocess = place.siblings is not None
-            mounted = WsgiMount(loaded.app, settings.mount_path) if settings.mount_path else loaded.app
-            self._wsgi = Service(mounted, serving, settings.threads, multiprocess=multiprocess, body_limit=settings.limit_request_body)
-            self._context.wsgi = self._wsgi
-            self._context.new_call = self._wsgi.new_call
+        if isinstance(self.app, SeveralApps):
+            parts = self.app.parts
+            await self._start_lifespans([_new_lifespan(part.loaded, part.settings, part.table.path, part.name) for part in parts])
+            serving = new_serving(settings, self._lifespans, websockets=any(part.loaded.interface == "asgi" for part in parts))
+            self._context = new_context(settings, serving, place)
+            self._context.new_call = self._route(parts, serving).new_call
+        else:
+            loaded = loader.usable(self.app, "the app", settings)
+            self.app = loaded.app
+            await self._start_lifespans([_new_lifespan(loaded, settings)])
+            serving = new_serving(settings, self._lifespans, websockets=loaded.interface == "asgi")
+            self._context = new_context(settings, serving, place)
+            if loaded.interface == "wsgi":
+                self._context.wsgi = service = self._new_service(loaded, settings, "", serving)
+                self._context.new_call = service.new_call
+        self._servings.append(serving)
         if settings.static:
             mounts = [static_mounts.parse(item) for item in settings.static]
             app_call = self._context.new_call or new_asgi_call(serving)
             self._static = StaticFiles(mounts, settings.static_max_age, serving, app_call)
             self._context.new_call = self._static.new_call
-        if self._wsgi is not None and self._context.new_call is not None and is_detailed(settings):
+        if self._services and self._context.new_call is not None and is_detailed(settings):
             self._context.new_call = remembering(self._context.new_call)
         self._gate = Gate(
             self._context,
@@ -188,12 +193,53 @@ class Server:
         witness = Witness(serving, settings.stall_warn, place.box, place.stalled) if place.stalled is not None else None
         self._heartbeat = Heartbeat(self._context, place.row, self._on_totals, witness)
 
+    async def _start_lifespans(self, lifespans: list[Lifespan]) -> None:
+        """Start the apps in their order. Raises `LifespanFailed` when one does not, after those before it were shut down."""
+        try:
+            for lifespan in lifespans:
+                await lifespan.startup()
+                self._lifespans.append(lifespan)
+        except BaseException:
+            await self._stop_lifespans(drain.reserve(self.settings.graceful_timeout))
+            raise
+
+    async def _stop_lifespans(self, seconds: float) -> None:
+        """Shut the apps down, the last first. One that hangs does not use up the time of the others."""
+        deadline = time.monotonic() + seconds
+        while self._lifespans:
+            share = (deadline - time.monotonic()) / len(self._lifespans)
+            await self._lifespans.pop().shutdown(max(share, 0.0))
+
+    def _new_service(self, loaded: LoadedApp, settings: Settings, path: str, serving: Serving) -> Service:
+        """What calls a WSGI app, below `path` of the mount path."""
+        # Under a supervisor two workers overlap in every reload, whatever their number is.
+        multiprocess = self._place.siblings is not None
+        prefix = settings.mount_path + path
+        mounted = WsgiMount(loaded.app, prefix) if prefix else loaded.app
+        service = Service(mounted, serving, settings.threads, multiprocess=multiprocess, body_limit=settings.limit_request_body)
+        self._services.append(service)
+        return service
+
+    def _route(self, parts: Sequence[Part], serving: Serving) -> Router:
+        """The way of each request to its app, where there are several."""
+        router = Router(serving, self.settings.mount_path)
+        for part, lifespan in zip(parts, self._lifespans, strict=True):
+            if part.loaded.interface == "wsgi":
+                service = self._new_service(part.loaded, part.settings, part.table.path, serving)
+                router.add(part.table, WsgiTarget(service, router.no_websocket))
+            else:
+                own = serving.with_app(lifespan.app, lifespan.context, lifespan.state)
+                self._servings.append(own)
+                router.add(part.table, AsgiTarget(own))
+        serving.websocket_serving = router.websocket_serving
+        return router
+
     def open(self) -> None:
         """Accept connections. Only after `boot()`."""
         if self._gate is None or self._sweep is None or self._heartbeat is None:
             raise RuntimeError("boot() comes before open()")
-        if self._wsgi is not None:
-            self._wsgi.start()
+        for service in self._services:
+            service.start()
         if self._static is not None:
             self._static.start()
         self._sweep.start()
@@ -231,15 +277,15 @@ class Server:
             await self._gate.wait_connected()
             self._context.handover = None if last else self._maybe_handover(heirs)
             # RFC 6455 section 7.4.1, and its registry: going away for good, or a service restart: connect again at once.
-            self._context.serving.leave_code = 1001 if last else 1012
+            for serving in self._servings:
+                serving.leave_code = 1001 if last else 1012
             left = await drain.finish_requests(self._context, grace - reserved, self._hurry)
         self._close_listeners()
         if self._tls_watch is not None:
             self._tls_watch.stop()
-        if self._lifespan is not None:
-            await self._lifespan.shutdown(max(reserved, drain.SHUTDOWN_LEAST_S))
-        if self._wsgi is not None:
-            self._wsgi.stop()
+        await self._stop_lifespans(max(reserved, drain.SHUTDOWN_LEAST_S))
+        for service in self._services:
+            service.stop()
         if self._static is not None:
             self._static.stop()
         if self._sweep is not None and self._heartbeat is not None and self._context is not None:
@@ -296,9 +342,19 @@ class Server:
         self._listeners = []
 
 
-def new_serving(settings: Settings, app: ASGIApp, lifespan: Lifespan, *, websockets: bool) -> Serving:
-    """What the requests of this worker share, in the running loop."""
-    serving = Serving(app, asyncio.get_running_loop(), lifespan.context)
+def _new_lifespan(loaded: LoadedApp, settings: Settings, path: str = "", name: str = "the app") -> Lifespan:
+    """The app's lifespan, and the app as it is called below `path` of the mount path."""
+    app = cast(ASGIApp, loaded.app)
+    prefix = settings.mount_path + path
+    if prefix:
+        app = AsgiMount(app, prefix)
+    return Lifespan(app, settings.lifespan if loaded.interface == "asgi" else "off", whole_traces=settings.traceback, name=name)
+
+
+def new_serving(settings: Settings, lifespans: Sequence[Lifespan], *, websockets: bool) -> Serving:
+    """What the requests of this worker share, in the running loop. Of several apps it holds the first."""
+    lifespan = lifespans[0]
+    serving = Serving(lifespan.app, asyncio.get_running_loop(), lifespan.context)
     serving.state = lifespan.state
     serving.extensions = asgi_scope.extensions(serving, debug=settings.log_level == "debug")
     serving.cancel_on_disconnect = settings.cancel_on_disconnect

@@ -73,9 +73,7 @@ class Witness:
     def stop(self) -> None:
         with contextlib.suppress(ValueError):
             gc.callbacks.remove(self._on_gc)
-        if self._late is not None:
-            self._tell(self._late)
-            self._late = None
+        self._tell_late(self._serving.totals.requests + len(self._serving.running))
 
     def beat(self, now: float, last: float, due: float) -> None:
         """The loop turns: `now`, after `last`, where it ought to have turned at `due`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -495,3 +496,23 @@ def test_the_servers_own_fields_can_be_set_by_the_app(run: Any, serve: Any, thre
     response = ask(run, serve, threads, app)
     assert (response.header("server"), response.header("date")) == ("mine", "today")
     assert [value for name, value in response.headers if name == "set-cookie"] == ["a=1", "b=\xe9"]
+
+
+def test_a_file_is_sent_by_the_kernel(run: Any, serve: Any, threads: int, files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    sendfile = os.sendfile
+
+    def watched(*arguments: Any) -> int:
+        sent.append(sendfile(*arguments))
+        return sent[-1]
+
+    monkeypatch.setattr(os, "sendfile", watched)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "application/octet-stream")])
+        return environ["wsgi.file_wrapper"](files[3_000_000].open("rb"))
+
+    response = ask(run, serve, threads, app)
+    assert response.body == files[3_000_000].read_bytes()
+    assert response.header("content-length") == "3000000"
+    assert sum(sent) == 3_000_000

@@ -59,6 +59,10 @@ def status_of(worker_ids: Sequence[int]) -> Status:
     )
 
 
+def no_metrics(accept: str) -> tuple[bytes, str]:
+    return f"for {accept}".encode(), "text/x-metrics"
+
+
 async def nobody(worker_id: int, limit: int) -> Inspection | None:
     return None
 
@@ -68,7 +72,8 @@ def refuse_level(name: str) -> None:
 
 
 def new_front(policy: Policy, settings: Settings) -> Front:
-    desk = Desk(lambda: settings, {"app": "APP"}, {}, Journal(), policy.post, policy.status, nobody, refuse_level, renew_certificates=None)
+    ask = (policy.post, policy.status, no_metrics, nobody, refuse_level)
+    desk = Desk(lambda: settings, {"app": "APP"}, {}, Journal(), *ask, renew_certificates=None)
     return Front(desk)
 
 

@@ -41,6 +41,20 @@ def project(tmp_path: Path) -> Project:
         ({"src/main.py": FASTAPI}, "main:app", "src"),
         ({"asgi.py": "application = get_asgi_application()\n"}, "asgi:application", "."),
         ({"manage.py": "", "site/__init__.py": "", "site/asgi.py": "application = get_asgi_application()\n"}, "site.asgi:application", "."),
+        ({"wsgi.py": "from shop import create\napp = create()\n"}, "wsgi:app", "."),
+        ({"wsgi.py": "app = Flask(__name__)\n", "src/asgi.py": FASTAPI}, "asgi:app", "src"),
+        ({"app.py": "from flask import Flask\napp = Flask(__name__)\n", "wsgi.py": "from app import app\n"}, "app:app", "."),
+        ({"manage.py": "", "site/__init__.py": "", "site/wsgi.py": "application = get_wsgi_application()\n"}, "site.wsgi:application", "."),
+        (
+            {
+                "manage.py": "",
+                "site/__init__.py": "",
+                "site/asgi.py": "application = get_asgi_application()\n",
+                "site/wsgi.py": "application = get_wsgi_application()\n",
+            },
+            "site.asgi:application",
+            ".",
+        ),
     ],
 )
 def test_the_places_of_fastapi_run_are_searched(project: Project, files: dict[str, str], app: str, directory: str) -> None:
@@ -67,6 +81,8 @@ def test_a_main_without_an_app_does_not_hide_one_further_on(project: Project) ->
         ("try:\n    from shop import app\nexcept ImportError:\n    app = None\n", "main:app"),
         ("if True:\n    app = FastAPI()\n", "main:app"),
         ("async def app(scope, receive, send): ...\n", "main:app"),
+        ("def app(environ, start_response): ...\n", "main:app"),
+        ("shop = Flask(__name__)\n", "main:shop"),
         ("def create_app(config=None): ...\n", "main:create_app"),
         ("def create_app(config): ...\n", "main"),
         ("def helper():\n    app = FastAPI()\n", "main"),

@@ -22,15 +22,17 @@ _LEGAL = {
 
 
 class Lifespan:
-    """Runs the app's lifespan. `state` is what the app put into `scope["state"]`, or None if it has no lifespan.
+    """Runs the app's lifespan. `state` is what the app put into `scope["state"]`, or None if it has no lifespan; `name` is what messages
+    call the app.
 
     `context` is the context that startup left: every request starts from a copy of it.
     """
 
-    def __init__(self, app: ASGIApp, mode: Literal["auto", "on", "off"], *, whole_traces: bool = False) -> None:
+    def __init__(self, app: ASGIApp, mode: Literal["auto", "on", "off"], *, whole_traces: bool = False, name: str = "the app") -> None:
         self.app = app
         self.mode = mode
         self.whole_traces = whole_traces
+        self.name = name  # for messages
         self.state: dict[str, Any] | None = None
         self.context = contextvars.copy_context()
         self._phase = "new"
@@ -64,9 +66,9 @@ class Lifespan:
         error = self._error
         if error is not None:
             trace = user_frames(error, whole=self.whole_traces)
-            return LifespanFailed(f"the app's startup failed: {type(error).__name__}: {error}", trace=trace)
+            return LifespanFailed(f"{self.name}'s startup failed: {type(error).__name__}: {error}", trace=trace)
         *_, last = self._failure.splitlines() or ["it did not say why"]
-        return LifespanFailed(f"the app's startup failed: {last}", trace=self._failure if "\n" in self._failure else "")
+        return LifespanFailed(f"{self.name}'s startup failed: {last}", trace=self._failure if "\n" in self._failure else "")
 
     def _judge_end(self, error: BaseException | None) -> None:
         """The app's lifespan ended before startup was complete: does it have none, or is it broken?"""
@@ -74,13 +76,13 @@ class Lifespan:
         self._phase = "unsupported"
         if self.mode == "on" or not rejected:
             if error is None:
-                cause = "the app returned from its lifespan before startup was complete"
+                cause = f"{self.name} returned from its lifespan before startup was complete"
                 raise LifespanFailed(cause, fix="send lifespan.startup.complete, or use --lifespan off")
             trace = user_frames(error, whole=self.whole_traces)
             hint = "the app does not handle lifespan events: use --lifespan auto or off" if rejected else ""
-            raise LifespanFailed(f"the app's startup failed: {type(error).__name__}: {error}", fix=hint, trace=trace) from error
+            raise LifespanFailed(f"{self.name}'s startup failed: {type(error).__name__}: {error}", fix=hint, trace=trace) from error
         reason = f"{type(error).__name__}: {error}" if error is not None else "it returned at once"
-        log.debug("the app has no lifespan (%s); --lifespan on makes that an error", reason)
+        log.debug("%s has no lifespan (%s); --lifespan on makes that an error", self.name, reason)
 
     async def shutdown(self, timeout: float) -> None:
         """Runs the app's shutdown, `timeout` seconds at most. Failures are logged, never raised: we are leaving anyway."""
@@ -94,10 +96,10 @@ class Lifespan:
             async with asyncio.timeout(timeout):
                 await self._wait_leaving("stopping")
         except TimeoutError:
-            log.error("the app's shutdown took longer than %.1f s and was cancelled", timeout)
+            log.error("%s's shutdown took longer than %.1f s and was cancelled", self.name, timeout)
             self._task.cancel()
         if self._phase == "failed":
-            log.error("the app's shutdown failed: %s", self._failure or "it did not say why")
+            log.error("%s's shutdown failed: %s", self.name, self._failure or "it did not say why")
         await self._finish_task()
 
     async def _run(self) -> None:
@@ -110,7 +112,7 @@ class Lifespan:
         except BaseException as error:  # the border to the app: `startup` judges it, after that it is logged here
             self._error = error
             if self._phase not in ("starting", "failed"):
-                log.error("the app's lifespan failed", exc_info=error)
+                log.error("%s's lifespan failed", self.name, exc_info=error)
         finally:
             if self._phase == "starting":
                 self._phase = "ended"

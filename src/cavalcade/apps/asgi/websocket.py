@@ -60,6 +60,8 @@ def open_call(serving: Serving, stream: Stream, template: dict[str, Any], head: 
     """The call for a request that asks for a WebSocket; `keyed` is that of `ws_handshake.read`. Raises `PeerError` if it may not be one."""
     rules = serving.websocket_rules
     assert rules is not None
+    if serving.websocket_serving is not None:
+        serving = serving.websocket_serving(head)
     handshake = ws_handshake.read(head, deflate=rules.deflate, keyed=keyed)
     scope = asgi_scope.build_websocket(serving, template, head, handshake.subprotocols)
     return WebSocketExchange(serving, stream, scope, handshake, rules)
