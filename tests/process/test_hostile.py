@@ -124,8 +124,9 @@ class Site:
         return int(psutil.Process(worker).memory_info().rss)
 
     def warnings(self) -> list[str]:
-        """What was logged since the last mark."""
-        return [line for line in self.server.lines[self.marked :] if " warning " in line or " error " in line]
+        """What was logged since the last mark, but for what is about a machine that is short of CPUs and about no client."""
+        lines = [line for line in self.server.lines[self.marked :] if " warning " in line or " error " in line]
+        return [line for line in lines if "starved of CPU" not in line and "the machine stood still" not in line]
 
     def told(self) -> int:
         """How many clients the lines stand for."""
