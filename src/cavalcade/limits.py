@@ -122,6 +122,21 @@ WORKERS_MAX = 512
 THREADS_MAX = 1024  # of one worker, for a WSGI app; each has a stack, and they share one interpreter lock
 BOARD_ROWS = 2 * WORKERS_MAX  # in a reload the old and the new workers overlap
 
+# -- admin ---------------------------------------------------------------------------------------------------------------
+ADMIN_BODY_BYTES = 4 * KIB  # what is asked for stands in the target
+ADMIN_HEAD_BYTES = 16 * KIB
+ADMIN_CONNECTIONS = 128  # to each admin listener; beyond it they are closed at once: descriptors are for workers
+ADMIN_REQUESTS = 64  # at a time ...
+ADMIN_STREAMS = 16  # ... of which so many may be streams of events
+ADMIN_EVENTS_S = 1.0  # how often a stream of events tells how the server is
+ADMIN_KEEP_ALIVE_S = 5.0
+ADMIN_WRITE_S = 10.0  # a client that takes nothing for so long is given up
+INSPECT_WAIT_S = 1.0  # a worker that has not answered after this is looked at from outside: its loop is blocked
+INSPECT_STACK_S = 0.5  # for the stack that a signal asks for
+INSPECT_REQUESTS = 50  # that are described, the oldest ...
+INSPECT_REQUESTS_MAX = 500  # ... if no other number is asked for
+INSPECT_FRAMES = 60  # of one stack
+
 # -- logs ----------------------------------------------------------------------------------------------------------------
 PEER_LOG_EVERY_S = 1.0  # at most one line about bad requests in this time; what was left out is counted on the next
 STALL_PLACES = 100  # places in the code that are counted as blocking a loop; the rest is counted together
@@ -131,4 +146,9 @@ FORWARDED_WARNED = 1000  # ... and no more of them than this: who scans the inte
 PEER_LOG_BYTES = 64  # how much of a bad request is quoted
 LOG_KEPT_BYTES = 1 * MIB  # lines held for a reader of stdout or stderr that is behind; beyond it the oldest are dropped and counted
 LOG_PATIENCE_S = 0.1  # how long one line of the server's own log may wait for its reader; access lines never wait
+JOURNAL_LINES = 1000  # of the log, kept in memory by the supervisor for `cavalcade logs` and the dashboard ...
+JOURNAL_TEXT_CHARS = 2000  # ... of each so much ...
+JOURNAL_TRACE_CHARS = 8000  # ... and of its traceback: 10 MB in the very worst case
+RELAY_BURST = 200  # lines that a worker hands on to the supervisor at once ...
+RELAY_PER_S = 50.0  # ... and for ever; what comes faster is in the log, and counted
 LOG_TARGET_CHARS = 2000  # how much of a request target an access line shows

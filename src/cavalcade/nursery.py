@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import dataclasses
 import faulthandler
 import gc
 import logging
@@ -176,6 +177,9 @@ class Nursery:
                 self._renew_certificates()
             case say.ReopenLogs():
                 logs.reopen()
+            case say.SetLogLevel():
+                self._settings = dataclasses.replace(self._settings, log_level=logs.level(order.level))
+                logs.set_level(self._settings.log_level)
             case say.Setup():  # the first line, and only that
                 log.error("nursery: set up twice")
 

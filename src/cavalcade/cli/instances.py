@@ -12,9 +12,9 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from cavalcade.admin.answers import Reply
 from cavalcade.errors import ChangeRefused, ControlError, UsageError
 from cavalcade.supervisor import runtime_dir
-from cavalcade.supervisor.control import Reply
 from cavalcade.supervisor.status import Status
 
 ANSWER_S = 10.0  # for what is answered at once; a supervisor never waits for anything

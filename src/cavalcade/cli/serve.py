@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 from cavalcade import limits
+from cavalcade.admin.front import Front
 from cavalcade.apps import loader
 from cavalcade.cli.parameters import SETTINGS, OptionsCommand, given, takes_options
 from cavalcade.cli.report import Screen
@@ -28,7 +29,7 @@ from cavalcade.config.options import Settings
 from cavalcade.config.sources import Resolved, resolve
 from cavalcade.errors import CavalcadeError, ConfigError, UsageError
 from cavalcade.observe import logs
-from cavalcade.supervisor import loop as supervisor
+from cavalcade.supervisor import start as supervisor
 from cavalcade.supervisor import upgrade
 from cavalcade.types import App
 from cavalcade.worker.entry import new_event_loop
@@ -44,7 +45,7 @@ def serve(screen: Screen, /, **values: Any) -> int:
     """Serve APP: module:attribute, a module, a file, or nothing to have the project looked through."""
     resolved = settle(given(values), cwd=Path.cwd(), environ=os.environ)
     screen.log_format = resolved.settings.log_format
-    return supervisor.run(resolved.settings, notes=resolved.notes, bind_asked=_bind_asked(resolved))
+    return _supervise(resolved.settings, resolved)
 
 
 def run(app: str | App = "", **options: object) -> None:
@@ -67,12 +68,17 @@ def run(app: str | App = "", **options: object) -> None:
             upgrade.tell_predecessor(environ, error.cause, error.fix, error.trace)
             raise
         settings = _beside_script(resolved)
-        code = _guarded(settings, lambda: supervisor.run(settings, notes=resolved.notes, bind_asked=_bind_asked(resolved)))
+        code = _guarded(settings, lambda: _supervise(settings, resolved))
     else:
         resolved = _alone(resolve(options, cwd=Path.cwd(), environ=environ, origin_of=_as_argument))
         code = _guarded(resolved.settings, lambda: _run_object(app, resolved))
     if code:
         raise SystemExit(code)
+
+
+def _supervise(settings: Settings, resolved: Resolved) -> int:
+    asked = _bind_asked(resolved)
+    return supervisor.run(settings, notes=resolved.notes, bind_asked=asked, origins=resolved.origins, new_front=Front)
 
 
 def _bind_asked(resolved: Resolved) -> bool:

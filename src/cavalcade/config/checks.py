@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from cavalcade.config import access_formats, certificates, static_mounts, trusted
+from cavalcade.config import access_formats, admin, certificates, static_mounts, trusted
 from cavalcade.config.addresses import parse
 from cavalcade.config.options import Settings
 
@@ -53,6 +53,7 @@ def together(settings: Settings, origins: Mapping[str, str], cwd: Path) -> list[
     if settings.limit_request_line > settings.limit_request_head:
         complain("limit_request_line", "is more than limit_request_head, which counts the whole head")
     certificates.check(settings, complain)
+    admin.check(settings, complain, cwd)
     static_mounts.check(settings, complain)
     plain = [parse(bind).plain for bind in settings.bind]
     doubles = {bind for bind in plain if plain.count(bind) > 1 and not bind.endswith(":0")}

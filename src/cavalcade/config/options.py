@@ -196,11 +196,37 @@ class Settings:
     name: str = option("", "Name in process titles; the app's name by default.", "workers", short="-n", aliases=("proc_name",))
     pid: str = option("", "Write the supervisor's process id to this file.", "workers", short="-p", aliases=("pidfile",), metavar="FILE")
 
+    # -- admin
     control: str = option(
         "auto",
         "Unix socket for `cavalcade status`, `reload`, `scale`: a path, off, or auto for one of its own in the runtime directory.",
-        "workers",
+        "admin",
         metavar="PATH|auto|off",
+    )
+    admin: str = option(
+        "",
+        "Also answer over TCP on this address, with a token: status, metrics, health, the dashboard (see docs/admin.md).",
+        "admin",
+        metavar="HOST:PORT",
+    )
+    admin_token: str = option(
+        "", "The token that it asks for; in a variable or a file it is safer than here.", "admin", secret=True, metavar="TOKEN"
+    )
+    admin_token_file: str = option(
+        "",
+        "Read the token from this file. With neither, on a loopback address, one is made and kept beside the control socket.",
+        "admin",
+        metavar="FILE",
+    )
+    admin_write: bool = option(False, "Over TCP too, reload, scale, recycle, drain and stop for who has the token.", "admin")
+    admin_open: tuple[str, ...] = option(
+        (), "What is answered over TCP without the token: health, metrics or both.", "admin", metavar="health|metrics"
+    )
+    admin_hosts: tuple[str, ...] = option(
+        (),
+        "Host names, beside addresses and localhost, under which the admin address is asked; others are refused. Repeatable.",
+        "admin",
+        metavar="NAME",
     )
 
     # -- protocols

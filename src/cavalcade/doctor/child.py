@@ -15,7 +15,7 @@ import msgspec
 from cavalcade.config.options import Settings
 from cavalcade.errors import CavalcadeError
 from cavalcade.observe import logs
-from cavalcade.supervisor import loop as supervisor
+from cavalcade.supervisor import start as supervisor
 
 log = logging.getLogger("cavalcade")
 

@@ -16,6 +16,7 @@ import errno
 import ipaddress
 import logging
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -52,10 +53,12 @@ class Gate:
         queue: socket.socket | None = None,
         name_peer: Callable[[socket.socket], Address | None] | None = None,
         tls: Tls | None = None,
+        connections_max: int = 0,
     ) -> None:
         self._context = context
         self._name_peer = name_peer
         self._tls = tls
+        self._connections_max = connections_max or sys.maxsize
         self._loop = context.loop
         self._listeners = list(listeners)
         self._siblings = siblings
@@ -166,7 +169,11 @@ class Gate:
             name = connected.getsockname()
             server = (_plain(name[0]), name[1])
             client = (_plain(address[0]), address[1])
-        if listener.proxy_protocol:
+        if self._context.load >= self._connections_max:
+            why = f"{listener.address} has {self._connections_max} connections already"
+            self._context.peer_log.closed(time.monotonic(), _written(client), why)
+            connected.close()
+        elif listener.proxy_protocol:
             self._adopt_proxied(connected, client, server, listener.address)
         else:
             self._adopt(connected, self._new_link(client, server))

@@ -17,6 +17,8 @@ from cavalcade.net.tls import Tls
 
 log = logging.getLogger("cavalcade")
 
+EVENT = {"event": "certificate"}
+
 
 class TlsWatch:
     """Runs from `start` to `stop`. `renewed` is called after something new was taken up."""
@@ -44,24 +46,29 @@ class TlsWatch:
             self._timer.cancel()
             self._timer = None
 
+    def take_up(self) -> bool:
+        """Read the files, and use what is new in them; False where nothing is. Raises `TlsError`, and what is in use goes on being used."""
+        before = {identity.pem for identity in self._tls.identities}
+        self._refused = None
+        if not self._tls.reload():
+            return False
+        new = [identity for identity in self._tls.identities if identity.pem not in before]
+        for identity in new:
+            log.info("TLS: new certificate from %s: %s", identity.certfile, identity.certificate, extra=EVENT)
+        if not new:
+            log.info("TLS: new keys or lists of trust, with the certificates as they were", extra=EVENT)
+        self._warn_at = 0.0
+        self._renewed()
+        return True
+
     def _look(self) -> None:
         if self._tls.changed():
-            before = {identity.pem for identity in self._tls.identities}
-            self._refused = None
             try:
-                renewed = self._tls.reload()
+                self.take_up()
             except TlsError as error:
                 self._refused = error  # perhaps the other half of the pair is still being written: said at the next look, if it stays so
-                return
-            if renewed:
-                new = [identity for identity in self._tls.identities if identity.pem not in before]
-                for identity in new:
-                    log.info("TLS: new certificate from %s: %s", identity.certfile, identity.certificate)
-                if not new:
-                    log.info("TLS: new keys or lists of trust, with the certificates as they were")
-                self._warn_at = 0.0
-                self._renewed()
         elif self._refused is not None:
             refused, self._refused = self._refused, None
             served = self._tls.identities[0].certificate
-            log.error("TLS: the new files are not taken up: %s; still served: %s", refused.cause, served, extra={"fix": refused.fix})
+            text = "TLS: the new files are not taken up: %s; still served: %s"
+            log.error(text, refused.cause, served, extra={"fix": refused.fix, **EVENT})

@@ -74,6 +74,15 @@ class Frame:
         here = os.getcwd() + os.sep
         return f"{self.file.removeprefix(here)}:{self.line} {self.name}()"
 
+    def short(self) -> str:
+        """The same, and files of libraries as they are imported: "starlette/routing.py:683 __call__()"."""
+        parts = Path(self.file).parts
+        installed = [place for place, part in enumerate(parts) if part in _LIBRARY_DIRECTORIES]
+        if installed:
+            return f"{os.sep.join(parts[installed[-1] + 1 :])}:{self.line} {self.name}()"
+        home = next((home for home in _STDLIB if self.file.startswith(home)), "")
+        return f"{self.file.removeprefix(home)}:{self.line} {self.name}()" if home else self.show()
+
 
 class BlackBox:
     """The file. `fd` goes to the worker, which makes its own of it."""

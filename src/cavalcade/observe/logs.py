@@ -16,13 +16,13 @@ import os
 import re
 import sys
 import time
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast, get_args
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
 from cavalcade import limits
-from cavalcade.config.options import Settings
+from cavalcade.config.options import LogLevel, Settings
 from cavalcade.errors import ConfigError
 from cavalcade.observe import log_config
 from cavalcade.observe.lines import LineWriter
@@ -110,6 +110,20 @@ _worker: int | None = None
 def this_worker() -> int | None:
     """The worker that this process was configured as, or None."""
     return _worker
+
+
+def level(name: str) -> LogLevel:
+    """The level of this name. Raises `ValueError`."""
+    for each in get_args(LogLevel):
+        if name.strip().lower() == each:
+            return cast(LogLevel, each)
+    raise ValueError(f'There is no log level "{name}": {", ".join(get_args(LogLevel))}')
+
+
+def set_level(wanted: LogLevel) -> None:
+    """Log what is at least so important, in this process, from now on."""
+    for name in (ACCESS_LOGGER, LOGGER):
+        logging.getLogger(name).setLevel(wanted.upper())
 
 
 def flush() -> None:

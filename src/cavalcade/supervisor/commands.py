@@ -18,6 +18,9 @@ class Level(enum.IntEnum):
     ERROR = logging.ERROR
 
 
+EVENTS = ("start", "reload", "upgrade", "death", "degraded", "stall", "threads", "scale", "recycle", "rotation", "certificate", "stop")
+
+
 @dataclass(frozen=True)
 class StartNursery:
     """Start a fresh interpreter for a generation of the code."""
@@ -69,10 +72,11 @@ class Forget:
 
 @dataclass(frozen=True)
 class Log:
-    """One line."""
+    """One line. `event` says what kind of thing it tells of, for who follows such: `EVENTS`; "" for none."""
 
     level: Level
     text: str
+    event: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class Explain:
     cause: str
     fix: str = ""
     trace: str = ""
+    event: str = ""  # as of `Log`
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class Endings(Wishes):
         else:
             count = len(state.in_life(Life.READY))
             again = "SIGTERM" if who == WHO else "once more"
-            self.log(f"{who}: stopping, {count_workers(count)} may finish within {grace_s:g} s; {again} to force it")
+            self.log(f"{who}: stopping, {count_workers(count)} may finish within {grace_s:g} s; {again} to force it", event="stop")
             self.begin_stop(0, grace_s)
 
     def begin_drain_delay(self, who: str) -> None:
@@ -70,7 +70,7 @@ class Endings(Wishes):
         state = self.state
         state.stage = Stage.DRAIN_DELAY
         state.stop_at = self.now + state.rules.drain_delay_s
-        self.log(f"{who}: draining, still serving for {state.rules.drain_delay_s:g} s (drain_delay); SIGTERM to stop now")
+        self.log(f"{who}: draining, still serving for {state.rules.drain_delay_s:g} s (drain_delay); SIGTERM to stop now", event="stop")
         for worker in state.in_life(Life.BOOTING):
             if worker.generation != state.generation:
                 self.send_away(worker, 0.0, "the server stops")
@@ -106,10 +106,10 @@ class Endings(Wishes):
         elif state.roll is not None:
             why = "a reload is on its way"
         if why:
-            self.warn(f"{who}: refused, {why}")
+            self.warn(f"{who}: refused, {why}", event="upgrade")
             return
         state.upgrade = Upgrade(self.now + 2 * state.rules.boot_timeout_s + limits.UPGRADE_START_S)
-        self.log(f"{who}: upgrading, a new server starts on the same sockets; this one serves meanwhile")
+        self.log(f"{who}: upgrading, a new server starts on the same sockets; this one serves meanwhile", event="upgrade")
         self.out.append(do.StartUpgrade())
 
     def upgrade_ready(self, event: on.UpgradeReady) -> None:
@@ -119,7 +119,7 @@ class Endings(Wishes):
         state.upgrade = None
         state.shared = True
         state.heir_pid = event.pid
-        self.log(f"the new server, pid {event.pid}, is ready and takes over; this one drains")
+        self.log(f"the new server, pid {event.pid}, is ready and takes over; this one drains", event="upgrade")
         self.out.append(do.HandOver())
         self.begin_stop(0, state.rules.graceful_timeout_s)
 
@@ -129,7 +129,7 @@ class Endings(Wishes):
             return
         upgrade.failed = True
         upgrade.deadline = self.now + self.state.rules.graceful_timeout_s + limits.KILL_AFTER_S
-        self.out.append(do.Explain(f"Upgrade refused: {event.cause}", event.fix, event.trace))
+        self.out.append(do.Explain(f"Upgrade refused: {event.cause}", event.fix, event.trace, "upgrade"))
         self.log("the new server is removed, this one serves on; SIGUSR2 tries again")
         self.out.append(do.StopUpgrade())
 
@@ -137,7 +137,7 @@ class Endings(Wishes):
         upgrade, self.state.upgrade = self.state.upgrade, None
         if upgrade is not None and not upgrade.failed:
             cause = f"Upgrade refused: the new server {describe_exit(event.status)} before it was ready."
-            self.out.append(do.Explain(cause, "What it said stands above this line."))
+            self.out.append(do.Explain(cause, "What it said stands above this line.", event="upgrade"))
             self.log("this server serves on; SIGUSR2 tries again")
 
     def upgrade_expired(self, upgrade: Upgrade) -> None:
@@ -150,7 +150,7 @@ class Endings(Wishes):
 
     def take_over(self, event: on.TakeOver) -> None:
         self.state.shared = False
-        self.log(f"upgrade: took over from pid {event.old_pid}")
+        self.log(f"upgrade: took over from pid {event.old_pid}", event="upgrade")
         for worker in self.state.workers.values():
             self.out.append(do.Order(worker.id, channel.Sole()))
 

@@ -53,6 +53,14 @@ class Recycle:
 
 
 @dataclass(frozen=True)
+class Drain:
+    """Somebody wishes for the server to be out of rotation, or with `off` back in it."""
+
+    request: int
+    off: bool = False
+
+
+@dataclass(frozen=True)
 class Stop:
     """Somebody wishes for the end, as by SIGTERM; but asked for again it is the same wish, not an order to hurry."""
 
@@ -187,6 +195,7 @@ Event = (
     | Reload
     | Scale
     | Recycle
+    | Drain
     | Stop
     | UpgradeReady
     | UpgradeFailed

@@ -28,6 +28,7 @@ from cavalcade.worker import channel
 
 log = logging.getLogger("cavalcade")
 
+STALL = {"event": "stall"}
 STACK_FRAMES = 12  # of a blocked worker that is given up
 _WATCHED = (layout.Phase.READY, layout.Phase.DRAINING)
 
@@ -72,7 +73,7 @@ class Guard:
         for found in self._watch.look(self._pulses(), now):
             match found:
                 case Silent():
-                    self._ask(self._workers[found.worker_id])
+                    self.ask(self._workers[found.worker_id])
                 case Hopeless():
                     self._give_up(self._workers[found.worker_id], found.seconds)
                 case Gap():
@@ -115,7 +116,7 @@ class Guard:
                 continue
             ward = self._ward(worker.worker_id)
             if not ward.seen and now >= row.get(layout.STARTED_NS) / 1e9 + self._boot_s:
-                self._ask(worker)
+                self.ask(worker)
             elif ward.seen and not ward.told:  # it has had the time between two looks to answer
                 ward.told = True
                 stack = worker.box.stack()
@@ -128,8 +129,8 @@ class Guard:
 
     # -- the silent ------------------------------------------------------------------------------------------------------
 
-    def _ask(self, worker: WorkerChild) -> None:
-        """Have the worker write down where it is."""
+    def ask(self, worker: WorkerChild) -> Evidence:
+        """Have the worker write down where it is, into its box. What is known at once is returned."""
         pid = worker.find_pid()
         ward = self._ward(worker.worker_id)
         self._latest(worker)  # the box is emptied, and what it holds may belong to a silence that has not been told of yet
@@ -138,20 +139,28 @@ class Guard:
         seen.stopped, seen.traced = look_at(pid)
         # A stopped process would answer when it is continued, and blame whoever runs then.
         if seen.stopped or seen.traced or worker.box is None or blackbox.DUMP_SIGNAL is None or blackbox.ASK_SIGNAL is None:
-            return
+            return seen
         worker.box.rewind()
         try:
             os.kill(pid, blackbox.DUMP_SIGNAL)
             os.kill(pid, blackbox.ASK_SIGNAL)
         except ProcessLookupError:  # it is dead, and that is told elsewhere
             pass
+        return seen
+
+    def peek(self, worker: WorkerChild) -> Evidence:
+        """The same, for somebody who looks only: a worker that boots is not taken for late by it."""
+        seen = self.ask(worker)
+        if worker.row.get(layout.PHASE) == layout.Phase.BOOTING:
+            self._ward(worker.worker_id).seen.remove(seen)
+        return seen
 
     def _give_up(self, worker: WorkerChild, seconds: float) -> None:
         seen = self._latest(worker)
         seen.stopped, seen.traced = look_at(worker.find_pid())
         name = f"worker {worker.worker_id} (pid {worker.pid})"
         if seen.stopped:
-            log.warning("%s", verdicts.stays_stopped(name, seconds))
+            log.warning("%s", verdicts.stays_stopped(name, seconds), extra=STALL)
         elif not seen.traced and not blackbox.debugged(seen.stack):
             request = worker.box.notes().current if worker.box is not None else ""
             in_flight = worker.row.get(layout.IN_FLIGHT)
@@ -172,10 +181,10 @@ class Guard:
             self.stalls.add(place, report.waited, report.ms / 1000)
         line = verdicts.resumed(f"worker {worker.worker_id} (pid {worker.pid})", report, seen)
         if line:
-            log.warning("%s", line)
+            log.warning("%s", line, extra=STALL)
         elif seen.machine_s and self._gaps[-1] is not self._told:  # told once, for all workers
             self._told = self._gaps[-1]
-            log.warning("%s", verdicts.machine(self._told.ended - self._told.began))
+            log.warning("%s", verdicts.machine(self._told.ended - self._told.began), extra=STALL)
 
     def _new_evidence(self) -> Evidence:
         return Evidence(package=self._package, patience_s=self._patience_s, asked_at=time.monotonic())

@@ -8,41 +8,36 @@ commands. The app is never imported here, so nothing the app does can stop the s
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
-import importlib.util
+import dataclasses
 import logging
 import os
-import platform
 import socket
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping
 from signal import SIGABRT, SIGKILL, SIGTERM, Signals
 from typing import Any
 
 import msgspec
-import setproctitle
 
-from cavalcade import build, limits
+from cavalcade import limits
 from cavalcade.board.view import Board
 from cavalcade.config.options import Settings
 from cavalcade.errors import StartupError
-from cavalcade.net import listener, sockets
-from cavalcade.net.handover import make_queue
-from cavalcade.net.listener import Listener, with_scheme
+from cavalcade.net import listener
 from cavalcade.net.tls import Tls
 from cavalcade.net.tls_watch import TlsWatch
 from cavalcade.observe import blackbox, deaths, logs, metrics
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.supervisor import commands as do
 from cavalcade.supervisor import events as on
-from cavalcade.supervisor import measures, policy, signals, status, systemd, upgrade
+from cavalcade.supervisor import measures, policy, signals, status, upgrade
 from cavalcade.supervisor.children import Link, NurseryChild, WorkerChild, fork_line, order_line, spawn_nursery
-from cavalcade.supervisor.control import Control
+from cavalcade.supervisor.desk import Desk, Facing
 from cavalcade.supervisor.guard import Guard
 from cavalcade.supervisor.health import Health
-from cavalcade.supervisor.pidfile import PidFile
+from cavalcade.supervisor.inspector import Inspector
 from cavalcade.supervisor.rate import Rate
-from cavalcade.supervisor.state import Rules, State
+from cavalcade.supervisor.state import State
 from cavalcade.supervisor.status import Status
 from cavalcade.supervisor.systemd import Notifier
 from cavalcade.supervisor.upgrade import Holdings, Predecessor, Successor, start_directory
@@ -52,105 +47,6 @@ from cavalcade.worker import nursery_channel as say
 log = logging.getLogger("cavalcade")
 
 RATE_S = 1.0  # how often requests_per_s is computed
-
-
-def run(settings: Settings, *, notes: Sequence[str] = (), bind_asked: bool = True) -> int:
-    """The whole life of a server, from the sockets to the exit code: 0 clean, 3 the app did not start, 1 anything else.
-
-    Only in the main thread; it takes the signals of the process over, and waits for every child that the process has. `notes`
-    are lines for the log that came up while the settings were read; `bind_asked` says whether somebody asked for these addresses,
-    or they are the default. Raises `BindError` or another `StartupError` where it cannot even begin; nothing is left behind then.
-    """
-    logs.configure(settings)
-    notifier = Notifier(os.environ)
-    predecessor = Predecessor.maybe_take(os.environ)
-    if predecessor is not None:
-        try:
-            return _take_over(settings, predecessor, notifier, notes)
-        except StartupError as error:
-            predecessor.failed(error.cause, error.fix, error.trace)
-            raise
-        finally:
-            predecessor.close()
-    # First of all, before any user code runs: a bad certificate and a port in use are known at once, and not after a long import.
-    tls = Tls(settings) if settings.ssl_certfile else None
-    listeners, more_notes = _listen(settings, bind_asked)
-    holdings = Holdings(listeners, make_queue())
-    try:
-        if settings.pid:
-            pid_file = PidFile(settings.pid)
-            pid_file.write()
-            holdings.pid_file = pid_file
-        return _supervise(settings, holdings, notifier, [*notes, *more_notes], None, tls)
-    finally:
-        holdings.release()
-        notifier.close()
-        logs.flush()
-
-
-def _take_over(settings: Settings, predecessor: Predecessor, notifier: Notifier, notes: Sequence[str]) -> int:
-    """Be the new server of an upgrade: nothing is bound, and what is inherited is ours only when the old one says so."""
-    holdings = predecessor.holdings
-    tls = Tls(settings) if settings.ssl_certfile else None
-    holdings.listeners = [with_scheme(listener, "https" if tls else "http") for listener in holdings.listeners]
-    holdings.pid_file = PidFile(settings.pid) if settings.pid else None
-    offer = predecessor.offer
-    notes = [f"upgrade: taking over from pid {offer.pid}", *notes]
-    if list(settings.bind) != offer.bind:
-        was, now = ", ".join(offer.bind), ", ".join(settings.bind)
-        notes.append(f"upgrade: still listening on {was}, not on {now}: an upgrade keeps the sockets, a restart opens others")
-    try:
-        return _supervise(settings, holdings, notifier, notes, predecessor, tls)
-    finally:
-        holdings.release()
-        notifier.close()
-        logs.flush()
-
-
-def _listen(settings: Settings, bind_asked: bool) -> tuple[list[Listener], list[str]]:
-    """The sockets to serve on, with what is to be said about them: systemd's where it has opened any, else our own."""
-    scheme = "https" if settings.ssl_certfile else "http"
-    inherited = [with_scheme(listener, scheme) for listener in systemd.take_sockets(os.environ)]
-    if inherited and not bind_asked:
-        return inherited, [f"socket activation: {len(inherited)} inherited from the service manager"]
-    used, rest, notes = systemd.choose(inherited, settings.bind)
-    bound = sockets.bind_all(rest, settings.backlog)
-    return [*used, *(with_scheme(listener, scheme) for listener in bound)], notes
-
-
-def _supervise(
-    settings: Settings, holdings: Holdings, notifier: Notifier, notes: Sequence[str], predecessor: Predecessor | None, tls: Tls | None
-) -> int:
-    name = settings.name or settings.app
-    setproctitle.setproctitle(f"cavalcade: supervisor [{name}]")
-    rules = Rules(
-        workers=int(settings.workers),  # auto has become a number when the settings were read
-        app=settings.app,
-        preload=settings.preload,
-        boot_timeout_s=settings.boot_timeout,
-        graceful_timeout_s=settings.graceful_timeout,
-        drain_delay_s=settings.drain_delay,
-        max_surge=settings.max_surge,
-        is_init=os.getpid() == 1,
-    )
-    log.info("%s", _start_line(settings, rules.workers))
-    for note in notes:
-        log.info("%s", note)
-    for each in holdings.listeners:
-        log.info("listening on %s%s", each.url, " (PROXY protocol)" if each.proxy_protocol else "")
-    try:
-        board = Board.create(rules.slots)
-    except OSError as error:
-        cause = f"The board, {rules.slots} rows of shared memory, cannot be made: {error.strerror or error}."
-        fix = "It needs memfd_create(), or room for a file in a directory that can be written: set TMPDIR, or see ulimit -f"
-        raise StartupError(cause, fix=fix) from error
-    loop = asyncio.SelectorEventLoop()
-    try:
-        state = State(rules, shared=predecessor is not None)
-        return Supervisor(settings, holdings, board, state, loop, notifier, predecessor, tls).run()
-    finally:
-        loop.close()
-        board.close()
 
 
 class Supervisor:
@@ -166,6 +62,7 @@ class Supervisor:
         notifier: Notifier,
         predecessor: Predecessor | None,
         tls: Tls | None,
+        facing: Facing,
     ) -> None:
         self._tls = tls
         self._rate = Rate(loop.time())
@@ -190,9 +87,26 @@ class Supervisor:
         self._nurseries: dict[int, NurseryChild] = {}
         self._workers: dict[int, WorkerChild] = {}
         self._guard = Guard(settings, loop, self._workers, self._post)
+        package = settings.app.partition(":")[0].partition(".")[0]
+        self._inspector = Inspector(loop, self._workers, self._guard, package)
+        self._journal = facing.journal
         self._boxless = False
         self._done: asyncio.Future[int] = loop.create_future()
-        self._control: Control | None = None
+        self._front = facing.new_front(self._new_desk(facing.origins)) if facing.new_front is not None else None
+
+    def _new_desk(self, origins: Mapping[str, str]) -> Desk:
+        return Desk(
+            settings=lambda: self._settings,
+            origins=origins,
+            environ=os.environ,
+            journal=self._journal,
+            post=self._post,
+            status=self._take_status,
+            metrics=self._render_metrics,
+            inspect=self._inspector.inspect,
+            set_log_level=self._set_log_level,
+            renew_certificates=self._tls_watch.take_up if self._tls_watch is not None else None,
+        )
 
     def run(self) -> int:
         """Supervise until the end. Returns the exit code."""
@@ -214,11 +128,10 @@ class Supervisor:
             signals.adopt_orphans(False)
 
     async def _live(self) -> int:
-        self._control = control = Control(self._settings, os.environ, self._post, self._take_status, self._render_metrics)
         if self._predecessor is not None:
             self._predecessor.attach(self._loop, self._on_take_over, self._board.inherit, self._on_called_off)
-        if self._predecessor is None or not self._control_moves:
-            await control.start()
+        if self._front is not None:
+            await self._front.start(alone=self._predecessor is None)
         code = 1
         try:
             self._post(on.Start())
@@ -234,8 +147,8 @@ class Supervisor:
                 self._tls_watch.stop()
             if self._successor is not None and not self._holdings.owned:
                 self._successor.counted(self._board.totals())
-            if self._control is not None:
-                await self._control.stop(code)
+            if self._front is not None:
+                await self._front.stop(code)
 
     def _take_status(self) -> Status:
         urls = [each.url for each in self._listeners]
@@ -290,9 +203,9 @@ class Supervisor:
     def _execute(self, command: do.Command) -> None:
         match command:
             case do.Log():
-                log.log(command.level, "%s", command.text)
+                log.log(command.level, "%s", command.text, extra={"event": command.event} if command.event else None)
             case do.Explain():
-                log.error("%s", command.cause, extra={"fix": command.fix, "trace": command.trace})
+                log.error("%s", command.cause, extra=_extras(command))
                 if self._predecessor is not None and self._state.shared:
                     self._predecessor.failed(command.cause, command.fix, command.trace)
             case do.ReopenLogs():
@@ -322,8 +235,8 @@ class Supervisor:
             case do.StopUpgrade():
                 self._stop_upgrade(command)
             case do.Answer():
-                if self._control is not None:
-                    self._control.answer(command)
+                if self._front is not None:
+                    self._front.answer(command)
             case do.Exit():
                 if not self._done.done():
                     self._done.set_result(command.code)
@@ -333,6 +246,17 @@ class Supervisor:
             nursery.link.send(say.encode(say.RenewCertificates()))
         for worker in self._workers.values():
             worker.link.send(order_line(channel.RenewCertificates()))
+
+    def _set_log_level(self, name: str) -> None:
+        """In every process there is, and those to come. Raises `ValueError`."""
+        level = logs.level(name)
+        self._settings = dataclasses.replace(self._settings, log_level=level)
+        for nursery in self._nurseries.values():
+            nursery.link.send(say.encode(say.SetLogLevel(level)))
+        for worker in self._workers.values():
+            worker.link.send(order_line(channel.SetLogLevel(level)))
+        logs.set_level(level)
+        log.log(logging.getLevelNamesMapping()[level.upper()], "the log level is %s from now on", level)
 
     def _forget(self, command: do.Forget) -> None:
         worker = self._workers.pop(command.worker_id, None)
@@ -344,7 +268,7 @@ class Supervisor:
     def _serving(self, command: do.Serving) -> None:
         urls = ", ".join(each.url for each in self._listeners)
         workers = "1 worker" if command.workers == 1 else f"{command.workers} workers"
-        log.info("ready in %.1f s: %s (%s, pid %d)", command.seconds, urls, workers, os.getpid())
+        log.info("ready in %.1f s: %s (%s, pid %d)", command.seconds, urls, workers, os.getpid(), extra={"event": "start"})
         if self._predecessor is not None:
             self._predecessor.ready()
 
@@ -444,17 +368,14 @@ class Supervisor:
             return
         self._holdings.owned = False
         self._notifier.succeed(successor.pid)
-        control = self._control
-        if control is None or not self._control_moves:
-            successor.take_over(self._board.totals())
-            return
-        self._control = None
+        front = self._front
 
-        async def free_control() -> None:
-            await control.stop(0)  # its path first: the new one is about to bind it
+        async def hand_over() -> None:
+            if front is not None:
+                await front.hand_over()  # its own addresses first: the new one is about to bind them
             successor.take_over(self._board.totals())
 
-        self._do_later(free_control())
+        self._do_later(hand_over())
 
     def _stop_upgrade(self, command: do.StopUpgrade) -> None:
         successor = self._successor
@@ -467,11 +388,6 @@ class Supervisor:
 
     # -- upgrade: the new server's side ------------------------------------------------------------------------------------
 
-    @property
-    def _control_moves(self) -> bool:
-        """Whether the control socket has a path of its own name, which only one server at a time can have."""
-        return self._settings.control not in ("auto", "off")
-
     def _on_take_over(self) -> None:
         if self._predecessor is None:
             return
@@ -483,8 +399,8 @@ class Supervisor:
                 self._holdings.pid_file.write(successor_of=old_pid)
         except StartupError as error:  # too late to go back
             log.error("%s", error.cause, extra={"fix": error.fix})
-        if self._control is not None and self._control_moves:
-            self._do_later(self._control.start())
+        if self._front is not None:
+            self._do_later(self._front.take_over())
 
     def _on_called_off(self) -> None:
         if self._predecessor is not None and self._state.shared:
@@ -548,6 +464,10 @@ class Supervisor:
         if isinstance(report, channel.Stalled):
             if worker is not None:
                 self._guard.on_stalled(worker, report)
+        elif isinstance(report, channel.Logged):
+            self._journal.relayed(worker_id, worker.pid if worker is not None else 0, report)
+        elif isinstance(report, channel.Inspected):
+            self._inspector.on_inspected(report)
         elif isinstance(report, channel.Advice):
             if report.key not in self._advice and len(self._advice) < limits.ADVICE_KEPT:
                 self._advice.add(report.key)
@@ -622,19 +542,13 @@ class Supervisor:
                 self._settle_orphan(worker)
 
 
+def _extras(command: do.Explain) -> dict[str, str]:
+    extras = {"fix": command.fix, "trace": command.trace}
+    return extras | {"event": command.event} if command.event else extras
+
+
 def _send(pid: int, signum: Signals) -> None:
     try:
         os.kill(pid, signum)
     except ProcessLookupError:
         pass
-
-
-def _start_line(settings: Settings, workers: int) -> str:
-    """ "cavalcade 0.1.0 (compiled), CPython 3.13.0, uvloop 0.23.0: main:app, 4 workers, pid 4711"."""
-    loop = "asyncio"
-    if settings.loop != "asyncio" and importlib.util.find_spec("uvloop") is not None:
-        loop = f"uvloop {importlib.metadata.version('uvloop')}"
-    python = f"{platform.python_implementation()} {platform.python_version()}"
-    count = "1 worker" if workers == 1 else f"{workers} workers"
-    served = "; ".join(map(str, settings.apps)) or settings.app
-    return f"cavalcade {build.VERSION} ({build.kind()}), {python}, {loop}: {served}, {count}, pid {os.getpid()}"

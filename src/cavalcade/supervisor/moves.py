@@ -31,11 +31,11 @@ class Moves:
     now: float
     out: list[do.Command] = field(default_factory=list)
 
-    def log(self, text: str, level: Level = Level.INFO) -> None:
-        self.out.append(do.Log(level, text))
+    def log(self, text: str, level: Level = Level.INFO, *, event: str = "") -> None:
+        self.out.append(do.Log(level, text, event))
 
-    def warn(self, text: str) -> None:
-        self.log(text, Level.WARNING)
+    def warn(self, text: str, *, event: str = "") -> None:
+        self.log(text, Level.WARNING, event=event)
 
     # -- seats and nurseries -----------------------------------------------------------------------------------------------
 
@@ -63,7 +63,8 @@ class Moves:
             if isinstance(wish, ReloadWish) and not wish.generation:
                 wish.generation = state.last_generation
         self.log(
-            f"{who}: reloading {state.rules.app} as generation {state.last_generation}, generation {state.generation} serves meanwhile"
+            f"{who}: reloading {state.rules.app} as generation {state.last_generation}, generation {state.generation} serves meanwhile",
+            event="reload",
         )
         self.start_nursery(state.last_generation)
 

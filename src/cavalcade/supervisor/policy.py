@@ -102,7 +102,7 @@ class _Turn(Endings):
             case channel.Retire() as retire, Life.BOOTING | Life.READY:
                 if not worker.retiring or worker.retiring == ASKED:  # its own reason stays, even if what was asked for fails
                     worker.retiring = retire.reason or "asked to be replaced"
-                    self.log(f"{worker.name} retires ({worker.retiring}): it serves on until its successor is ready")
+                    self.log(f"{worker.name} retires ({worker.retiring}): it serves on until its successor is ready", event="recycle")
             case channel.Draining(), _:
                 worker.accepts = False
             case channel.Drained() as drained, _:
@@ -127,7 +127,7 @@ class _Turn(Endings):
             self.log(f"{line}; {predecessor.name} drains")
             self.count_restart(predecessor.retiring if predecessor.generation == worker.generation else "reload")
             self.drain(predecessor, state.rules.graceful_timeout_s, predecessor.retiring or "replaced")
-        if state.stage is Stage.DRAIN_DELAY:
+        if state.stage is Stage.DRAIN_DELAY or state.withdrawn:
             self.out.append(do.Order(worker.id, channel.AnnounceStop()))
 
     def loop_blocked(self, event: on.LoopBlocked) -> None:
@@ -138,7 +138,7 @@ class _Turn(Endings):
         worker.blocked_s = event.seconds
         worker.killed = True
         worker.deadline = self.now + limits.KILL_AFTER_S  # for SIGKILL, if SIGABRT is not enough
-        self.out.append(do.Explain(event.text, trace=event.trace))
+        self.out.append(do.Explain(event.text, trace=event.trace, event="stall"))
         self.out.append(do.Kill(worker.id, abort=True))
 
     def boot_stack(self, event: on.BootStack) -> None:
@@ -176,7 +176,7 @@ class _Turn(Endings):
             had = f"after {span(lived_s)}, {describe_loss(event.facts)}, generation {worker.generation}"
             line = f"{worker.name} {died}; {had}; {self.plan(worker.seat)}"
             trace = "" if killed else event.facts.trace  # told when it was given up
-            self.out.append(do.Explain(line, trace=trace) if trace else do.Log(Level.WARNING, line))
+            self.out.append(do.Explain(line, trace=trace, event="death") if trace else do.Log(Level.WARNING, line, "death"))
 
     def leaver_exited(self, worker: Worker, how: str, status: int | None) -> None:
         state = self.state
@@ -185,7 +185,7 @@ class _Turn(Endings):
             state.exit_code = state.exit_code or 1
         took_s = self.now - worker.left_at
         if crashed and not worker.killed:
-            self.warn(f"{worker.name} {how} while it drained")
+            self.warn(f"{worker.name} {how} while it drained", event="death")
         elif worker.served and status == 0:
             self.log(f"{worker.name} has left, drained in {took_s:.1f} s")
         else:
@@ -233,7 +233,7 @@ class _Turn(Endings):
             else:
                 self.nursery_failed_again(nursery)
                 line = f"nursery of generation {event.generation} (pid {nursery.pid}) {how}"
-                self.warn(f"{line}; its workers serve on, another nursery is started {_when(nursery.not_before - self.now)}")
+                self.warn(f"{line}; its workers serve on, another nursery is started {_when(nursery.not_before - self.now)}", event="death")
 
     def generation_failed(self, nursery: Nursery, failure: Failure) -> None:
         """A nursery did not come up, or was lost under a reload."""
@@ -455,10 +455,10 @@ class _Turn(Endings):
         waiting = any(seat.not_before > self.now and state.holder(seat, Life.READY) is None for seat in state.seats)
         if waiting and not state.degraded:
             state.degraded = True
-            self.warn(f"degraded: {serving} of {state.target} workers serve")
+            self.warn(f"degraded: {serving} of {state.target} workers serve", event="degraded")
         elif state.degraded and serving == state.target:
             state.degraded = False
-            self.log(f"no longer degraded: {serving_workers(state.target)}")
+            self.log(f"no longer degraded: {serving_workers(state.target)}", event="degraded")
 
     # -- stopping --------------------------------------------------------------------------------------------------------
 
@@ -472,7 +472,7 @@ class _Turn(Endings):
             state.heir_pid = 0
         if not state.workers and not state.nurseries and state.upgrade is None:
             state.stage = Stage.GONE
-            self.log(f"stopped after {span(self.now - state.began_at)}, exit code {state.exit_code}")
+            self.log(f"stopped after {span(self.now - state.began_at)}, exit code {state.exit_code}", event="stop")
             self.out.append(do.Exit(state.exit_code))
 
 
@@ -486,6 +486,7 @@ _HANDLERS: dict[type[on.Event], Callable[[_Turn, Any], None]] = {
     on.Reload: _Turn.reload_wished,
     on.Scale: _Turn.scale_wished,
     on.Recycle: _Turn.recycle_wished,
+    on.Drain: _Turn.drain_wished,
     on.Stop: _Turn.stop_wished,
     on.UpgradeReady: _Turn.upgrade_ready,
     on.UpgradeFailed: _Turn.upgrade_failed,

@@ -18,9 +18,10 @@ import psutil
 
 NAME = "cavalcade"
 SUFFIX = ".sock"
+TOKEN_SUFFIX = ".token"
 MODE = 0o700
 NAME_CHARS = 40  # the path of a unix socket ends at 108 bytes, on macOS at 104
-_SOCKET = re.compile(r".*-(\d+)\.sock", re.DOTALL)
+_FILE = re.compile(r".*-(\d+)\.(sock|token)", re.DOTALL)
 
 
 def candidates(environ: Mapping[str, str], *, run: Path = Path("/run/user"), tmp: Path = Path("/tmp")) -> list[Path]:
@@ -62,6 +63,18 @@ def socket_path(directory: Path, name: str, pid: int) -> Path:
     return directory / f"{plain}-{pid}{SUFFIX}"
 
 
+def token_path(directory: Path, name: str, pid: int) -> Path:
+    """Where a server keeps a token that it has made, beside its socket."""
+    return socket_path(directory, name, pid).with_suffix(TOKEN_SUFFIX)
+
+
+def write_private(path: Path, text: str) -> None:
+    """A new file for this user only. Raises `OSError`; where there is one of this name, it is another's and in the way."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
+
+
 def sockets(environ: Mapping[str, str]) -> Iterator[Path]:
     """Every socket in the directories that can be trusted, those of dead servers among them."""
     for directory in candidates(environ):
@@ -73,8 +86,8 @@ def sockets(environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def clean(directory: Path) -> None:
-    """Remove the sockets of servers that are gone without having done so: killed, or the machine lost power."""
-    for path in sorted(directory.glob(f"*{SUFFIX}")):
+    """Remove the sockets and tokens of servers that are gone without having done so: killed, or the machine lost power."""
+    for path in sorted([*directory.glob(f"*{SUFFIX}"), *directory.glob(f"*{TOKEN_SUFFIX}")]):
         try:
             if _is_stale(path):
                 path.unlink()
@@ -88,20 +101,28 @@ def _is_stale(path: Path) -> bool:
     The pid alone says nothing: it may be used again, and a server in a container has another one there.
     """
     found = path.lstat()
-    match = _SOCKET.fullmatch(path.name)
-    if not stat.S_ISSOCK(found.st_mode) or match is None:
+    match = _FILE.fullmatch(path.name)
+    if match is None or stat.S_ISSOCK(found.st_mode) is not (path.suffix == SUFFIX):
         return False
+    return (path.suffix != SUFFIX or _is_silent(path)) and _is_dead(int(match[1]), found.st_mtime)
+
+
+def _is_silent(path: Path) -> bool:
+    """Nobody listens on it."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
-            pass
+            return True
         except OSError:  # it lives, and its backlog is full
             return False
-        else:
-            return False
+    return False
+
+
+def _is_dead(pid: int, since: float) -> bool:
+    """There is no such process, or it has begun later than that."""
     try:
-        return psutil.Process(int(match[1])).create_time() > found.st_mtime
+        return psutil.Process(pid).create_time() > since
     except psutil.Error:
         return True

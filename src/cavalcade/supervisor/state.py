@@ -151,7 +151,15 @@ class RecycleWish:
     worker_ids: frozenset[int]
 
 
-Wish = ReloadWish | ScaleWish | RecycleWish
+@dataclass
+class DrainWish:
+    """Somebody has the server leave or come back. Answered at once."""
+
+    request: int
+    began_at: float
+
+
+Wish = ReloadWish | ScaleWish | RecycleWish | DrainWish
 
 
 @dataclass
@@ -180,6 +188,7 @@ class State:
     wishes: list[Wish] = field(default_factory=list)  # not answered yet
     last_reload: Reloaded | None = None
     degraded: bool = False
+    withdrawn: bool = False  # out of rotation: not ready for whoever asks, serving as before
     restarts: dict[str, int] = field(default_factory=dict)  # workers replaced, by reason: a fixed few (`Moves.count_restart`)
     upgrade: Upgrade | None = None
     heir_pid: int = 0  # the new server, while it is not yet the only one that accepts

@@ -43,10 +43,10 @@ class ReloadStatus(msgspec.Struct):
 
 
 class Status(msgspec.Struct):
-    """One server. `ready` is what a load balancer should be told; `stage` is new, starting, serving, draining (`drain_delay`: it still
-    serves), stopping or gone. `workers_wanted` is the target, `workers_ready` how many accept connections now. `totals` count since
-    the start, workers that are gone and servers that this one has upgraded included; `restarts`, workers replaced by reason, and `stalls`,
-    the worst place in the code first, count since this supervisor has started."""
+    """One server. `ready` is what a load balancer should be told; `stage` is new, starting, serving, draining (`drain_delay`, or out of
+    rotation: it still serves), stopping or gone. `workers_wanted` is the target, `workers_ready` how many accept connections now.
+    `totals` count since the start, workers that are gone and servers that this one has upgraded included; `restarts`, workers replaced by
+    reason, and `stalls`, the worst place in the code first, count since this supervisor has started."""
 
     version: str
     build: str
@@ -107,8 +107,8 @@ def take(
         pid=os.getpid(),
         uptime_s=round(now - state.began_at, 3) if state.began_at else 0.0,
         listeners=list(listeners),
-        stage=state.stage.value,
-        ready=state.stage is Stage.SERVING and bool(serving),
+        stage=Stage.DRAIN_DELAY.value if state.withdrawn and state.stage is Stage.SERVING else state.stage.value,
+        ready=state.stage is Stage.SERVING and bool(serving) and not state.withdrawn,
         degraded=state.degraded,
         generation=state.generation,
         reloading=state.roll.generation if state.roll else 0,

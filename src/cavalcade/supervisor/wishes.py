@@ -17,7 +17,8 @@ from cavalcade.supervisor import commands as do
 from cavalcade.supervisor import events as on
 from cavalcade.supervisor.commands import Verdict
 from cavalcade.supervisor.moves import Failure, Moves, count_workers, serving_workers
-from cavalcade.supervisor.state import Life, RecycleWish, Reloaded, ReloadWish, ScaleWish, Seat, Stage, Worker
+from cavalcade.supervisor.state import DrainWish, Life, RecycleWish, Reloaded, ReloadWish, ScaleWish, Seat, Stage, Worker
+from cavalcade.worker import channel
 
 WHO = "control socket"
 ASKED = "asked for over the control socket"  # why a worker retires; taken back where its successor fails
@@ -57,7 +58,7 @@ class Wishes(Moves):
         roll, state.roll = state.roll, None
         state.generation = roll.generation
         text = f"reloaded in {self.now - roll.began_at:.1f} s: {count_workers(state.target)} of generation {roll.generation}"
-        self.log(text)
+        self.log(text, event="reload")
         state.last_reload = Reloaded(True, roll.generation, text, self.now)
         self.answer_reload(roll.generation, Verdict.DONE, text)
 
@@ -67,7 +68,7 @@ class Wishes(Moves):
         assert state.roll is not None
         refused, state.roll = state.roll.generation, None
         cause = f"Reload refused: {failure.cause}"
-        self.out.append(do.Explain(cause, failure.fix, failure.trace))
+        self.out.append(do.Explain(cause, failure.fix, failure.trace, "reload"))
         self.warn(f"generation {refused} is removed, generation {state.generation} serves on; correct the app and send SIGHUP again")
         for worker in state.in_life(Life.BOOTING):
             if worker.generation == refused:
@@ -91,7 +92,7 @@ class Wishes(Moves):
         state = self.state
         verdict, refusal = self.why_not_scale(workers)
         if refusal:
-            self.warn(f"{who}: refused, {refusal}")
+            self.warn(f"{who}: refused, {refusal}", event="scale")
             if wish is not None:
                 self.answer(wish, verdict, STOPS if verdict is Verdict.STOPPING else f"{workers} workers: {refusal}.")
             return
@@ -102,7 +103,7 @@ class Wishes(Moves):
             self.add_seat()
         leaving = [self.remove_youngest() for _ in range(before - workers)]
         names = ", ".join(worker.name for worker in leaving if worker is not None)
-        self.log(f"{who}: {count_workers(workers)} wanted, {before} before{f'; drains: {names}' if names else ''}")
+        self.log(f"{who}: {count_workers(workers)} wanted, {before} before{f'; drains: {names}' if names else ''}", event="scale")
         if wish is not None:
             wish.added = max(0, workers - before)
             state.wishes.append(wish)
@@ -136,7 +137,7 @@ class Wishes(Moves):
         """Take it back: as many seats as were added for it go, first those in which nobody serves."""
         for _ in range(wish.added):
             self.remove_youngest()
-        self.warn(f"{WHO}: {count_workers(wish.workers)} are not to be had, {self.state.target} wanted as before")
+        self.warn(f"{WHO}: {count_workers(wish.workers)} are not to be had, {self.state.target} wanted as before", event="scale")
         self.answer(wish, Verdict.FAILED, f"Scaling refused: {failure.cause}", failure)
 
     # -- recycle -----------------------------------------------------------------------------------------------------------
@@ -158,7 +159,7 @@ class Wishes(Moves):
         wish.worker_ids = frozenset(worker.id for worker in workers)
         state.wishes.append(wish)
         names = ", ".join(worker.name for worker in workers)
-        self.log(f"{WHO}: replacing {names}; each serves on until its successor is ready")
+        self.log(f"{WHO}: replacing {names}; each serves on until its successor is ready", event="recycle")
 
     def why_not_recycle(self, worker_id: int | None) -> str:
         if worker_id is None:
@@ -177,6 +178,26 @@ class Wishes(Moves):
             worker = self.state.workers.get(worker_id)
             if worker is not None and worker.retiring == ASKED:
                 worker.retiring = ""
+
+    # -- out of rotation ---------------------------------------------------------------------------------------------------
+
+    def drain_wished(self, event: on.Drain) -> None:
+        """Not ready for whoever asks, so that no new clients are sent here; whoever comes all the same is served."""
+        state = self.state
+        wish = DrainWish(event.request, self.now)
+        if state.stage in (Stage.DRAIN_DELAY, Stage.STOPPING):
+            self.answer(wish, Verdict.STOPPING, STOPS)
+        elif state.stage is not Stage.SERVING:
+            self.answer(wish, Verdict.REJECTED, "The server still starts, and is not ready anyway.")
+        elif state.withdrawn is not event.off:
+            self.answer(wish, Verdict.DONE, "It is in rotation already." if event.off else "It is out of rotation already.")
+        else:
+            state.withdrawn = not event.off
+            for worker in state.in_life(Life.READY):
+                self.out.append(do.Order(worker.id, channel.AnnounceStop(off=event.off)))
+            text = "back in rotation: ready" if event.off else "out of rotation: not ready any more, serving on; clients are asked to leave"
+            self.log(f"{WHO}: {text}", event="rotation")
+            self.answer(wish, Verdict.DONE, text[0].upper() + text[1:] + ".")
 
     # -- answers -----------------------------------------------------------------------------------------------------------
 

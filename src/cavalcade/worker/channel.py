@@ -71,6 +71,57 @@ class Advice(msgspec.Struct, tag="advice"):
     text: str
 
 
+class Logged(msgspec.Struct, tag="logged", omit_defaults=True):
+    """A line of this worker's log, as it has been written. Not every line comes: what cannot be said at once, or comes in a flood, does
+    not."""
+
+    time: float
+    level: str
+    text: str
+    event: str = ""
+    fix: str = ""
+    trace: str = ""
+
+
+class StackFrame(msgspec.Struct, omit_defaults=True):
+    """One frame, "main.py:40 slow()"; `own` says that it is the app's own code, and of no library."""
+
+    at: str
+    own: bool = False
+
+
+class LiveRequest(msgspec.Struct, omit_defaults=True):
+    """A request that is being answered. `stack` is where its app stands, the outermost frame first; `where` the frame among them that is
+    most likely of interest. `age_s` is None where nobody has looked at the clock for it; `state` says how far its response is."""
+
+    method: str
+    target: str
+    client: str
+    kind: str
+    state: str
+    age_s: float | None = None
+    route: str = ""
+    request_id: str = ""
+    where: str = ""
+    stack: list[StackFrame] = []
+
+
+class ThreadStack(msgspec.Struct):
+    """A thread that runs code of the app's for no request that is known."""
+
+    name: str
+    stack: list[StackFrame]
+
+
+class Inspected(msgspec.Struct, tag="inspected"):
+    """The answer to `Inspect`: the oldest of the `total` requests that are being answered."""
+
+    request: int
+    total: int
+    requests: list[LiveRequest] = []
+    threads: list[ThreadStack] = []
+
+
 # -- the supervisor orders ---------------------------------------------------------------------------------------------
 
 
@@ -92,8 +143,10 @@ class Sole(msgspec.Struct, tag="sole"):
 
 
 class AnnounceStop(msgspec.Struct, tag="announce_stop"):
-    """The server will stop soon (`drain_delay`): serve on, but let every response say `Connection: close`, so that clients move on
-    before they have to."""
+    """The server will stop soon (`drain_delay`), or is out of rotation: serve on, but let every response say `Connection: close`, so that
+    clients move on before they have to. `off` takes it back."""
+
+    off: bool = False
 
 
 class ReopenLogs(msgspec.Struct, tag="reopen_logs"):
@@ -104,12 +157,25 @@ class RenewCertificates(msgspec.Struct, tag="renew_certificates"):
     """The files of certificates and keys have changed, and are good: read them anew."""
 
 
+class SetLogLevel(msgspec.Struct, tag="set_log_level"):
+    """Log what is at least so important from now on."""
+
+    level: str
+
+
+class Inspect(msgspec.Struct, tag="inspect"):
+    """Say what is being answered, and where each app stands: `limit` requests at most."""
+
+    request: int
+    limit: int
+
+
 class Stop(msgspec.Struct, tag="stop"):
     """Leave at once: cancel what is in flight, run lifespan shutdown in its reserved slice, exit."""
 
 
-Report = Ready | BootFailed | Retire | Draining | Drained | Stalled | Advice
-Order = Drain | Sole | AnnounceStop | ReopenLogs | RenewCertificates | Stop
+Report = Ready | BootFailed | Retire | Draining | Drained | Stalled | Advice | Logged | Inspected
+Order = Drain | Sole | AnnounceStop | ReopenLogs | RenewCertificates | SetLogLevel | Inspect | Stop
 
 _encode = msgspec.json.Encoder().encode
 _report_decoder: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)

@@ -13,7 +13,6 @@ import faulthandler
 import gc
 import logging
 import os
-import select
 import signal
 import socket
 import sys
@@ -37,6 +36,9 @@ from cavalcade.net.tls import Tls
 from cavalcade.observe import logs
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.worker import channel, threads
+from cavalcade.worker.inspection import Inspection
+from cavalcade.worker.outbox import Outbox
+from cavalcade.worker.relay import Relay
 from cavalcade.worker.server import Place, Server
 
 try:
@@ -47,7 +49,6 @@ except ImportError:  # not made for this interpreter or platform; asyncio is a f
 log = logging.getLogger("cavalcade")
 
 BOOT_FAILED = 3
-SEND_WAIT_S = 1.0  # a supervisor that does not read for this long is not waited for
 
 
 @dataclass
@@ -105,6 +106,7 @@ class Worker:
         self._leaving = asyncio.Event()
         self._grace = post.settings.graceful_timeout
         self._server: Server | None = None
+        self._outbox: Outbox
         self._asked_to_leave = False
         self._last = False
         self._heirs = False
@@ -123,6 +125,8 @@ class Worker:
         post = self._post
         loop.set_exception_handler(logs.on_loop_error)
         self._channel.setblocking(False)
+        self._outbox = Outbox(self._channel, loop)
+        Relay(self._outbox.offer, loop).start()
         started = time.monotonic()
         try:
             loaded = post.app or loader.load(post.settings)
@@ -221,7 +225,11 @@ class Worker:
             self._renew_certificates()
         elif isinstance(order, channel.AnnounceStop):
             if self._server is not None:
-                self._server.announce_stop()
+                self._server.announce_stop(off=order.off)
+        elif isinstance(order, channel.SetLogLevel):
+            logs.set_level(logs.level(order.level))
+        elif isinstance(order, channel.Inspect):
+            self._inspect(order)
         else:
             self._leave(0.0)
             if self._server is not None:
@@ -239,18 +247,16 @@ class Worker:
         self._grace = grace_s
         self._leaving.set()
 
-    def _send(self, report: channel.Report) -> None:
-        """Say something to the supervisor. If it is gone, the closed channel says so on its own."""
-        data = memoryview(channel.encode(report))
-        try:
-            while data:
-                try:
-                    data = data[self._channel.send(data) :]
-                except BlockingIOError:
-                    if not select.select([], [self._channel], [], SEND_WAIT_S)[1]:
-                        return
-        except OSError:
+    def _inspect(self, order: channel.Inspect) -> None:
+        serving = self._server.serving if self._server is not None else None
+        if serving is None:
+            self._send(channel.Inspected(order.request, 0))
             return
+        package = self._post.settings.app.partition(":")[0].partition(".")[0]
+        self._send(Inspection(serving, package).take(order.request, order.limit))
+
+    def _send(self, report: channel.Report) -> None:
+        self._outbox.say(report)
 
 
 def new_event_loop(settings: Settings) -> asyncio.AbstractEventLoop:

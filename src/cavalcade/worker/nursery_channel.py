@@ -43,6 +43,12 @@ class ReopenLogs(msgspec.Struct, tag="reopen_logs"):
     """As for a worker."""
 
 
+class SetLogLevel(msgspec.Struct, tag="set_log_level"):
+    """As for a worker, and for those that are forked later."""
+
+    level: str
+
+
 class RenewCertificates(msgspec.Struct, tag="renew_certificates"):
     """As for a worker: workers that are forked later begin with what is in use."""
 
@@ -79,7 +85,7 @@ class Exited(msgspec.Struct, tag="exited"):
     status: int
 
 
-Order = Setup | ForkWorker | Quit | ReopenLogs | RenewCertificates
+Order = Setup | ForkWorker | Quit | ReopenLogs | SetLogLevel | RenewCertificates
 Report = CanFork | CannotImport | Forked | ForkRefused | Exited
 
 _encode = msgspec.json.Encoder().encode

@@ -80,6 +80,7 @@ class Place:
     executor: ThreadPoolExecutor | None = None  # the loop's default one, where the loop is ours
     # called with what the operator ought to hear once, and a key by which it is known again
     advise: Callable[[str, str], None] = lambda key, text: log.warning("%s", text)
+    connections_max: int = 0  # at a time; who comes when there are so many is closed at once. 0 for no limit
     name_peer: Callable[[socket.socket], Address | None] | None = None  # what `client` is in the scope, for clients of a unix socket
 
 
@@ -176,7 +177,13 @@ class Server:
         if self._services and self._context.new_call is not None and is_detailed(settings):
             self._context.new_call = remembering(self._context.new_call)
         self._gate = Gate(
-            self._context, place.listeners, siblings=place.siblings, queue=place.take, name_peer=place.name_peer, tls=place.tls
+            self._context,
+            place.listeners,
+            siblings=place.siblings,
+            queue=place.take,
+            name_peer=place.name_peer,
+            tls=place.tls,
+            connections_max=place.connections_max,
         )
         package = settings.app.partition(":")[0].partition(".")[0]
         timeouts = RequestTimeouts(serving, settings.request_timeout, package) if settings.request_timeout else None
@@ -302,10 +309,16 @@ class Server:
             return None
         return HandOver(asyncio.get_running_loop(), place.give, place.siblings)
 
-    def announce_stop(self) -> None:
-        """Serve on, but let every response from now on say `Connection: close`: clients move on before they have to."""
+    @property
+    def serving(self) -> Serving | None:
+        """What its requests share; None before `boot()` is done."""
+        return self._context.serving if self._context is not None else None
+
+    def announce_stop(self, *, off: bool = False) -> None:
+        """Serve on, but let every response from now on say `Connection: close`: clients move on before they have to. `off` takes it
+        back."""
         if self._context is not None:
-            self._context.closes = True
+            self._context.closes = not off
 
     def shorten(self, grace_s: float) -> None:
         """While `stop()` runs with a longer grace: be through within this one."""

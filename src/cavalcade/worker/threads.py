@@ -220,7 +220,7 @@ class Threads:
         where = self._where(pool)
         waiting = "1 call waits" if load.waiting == 1 else f"{load.waiting} calls wait"
         text = f"{_worker()}: {pool.name} is full: {threads} busy{where}; {waiting} for one, for {late_s:.1f} s and longer"
-        log.warning("%s", text, extra={"fix": pool.fix})
+        log.warning("%s", text, extra={"fix": pool.fix, "event": "threads"})
 
     def tell_over(self, pool: Pool, full_s: float, most: int) -> None:
         """Newcomers get a thread at once again."""

@@ -12,8 +12,6 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections.abc import Iterator
-from types import FrameType
 
 from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.stream import Call, Serving
@@ -67,19 +65,9 @@ class RequestTimeouts:
         stack: list[Frame] = []
         if isinstance(call, Exchange):
             if call.task is not None:
-                stack = [_frame(frame) for frame in witness.awaits(call.task.get_coro())]
+                stack = [witness.describe(frame) for frame in witness.awaits(call.task.get_coro())]
                 stack.reverse()
         else:
-            stack = [_frame(frame) for frame in _outwards(sys._current_frames().get(getattr(call, "thread", 0)))]
+            stack = [witness.describe(frame) for frame in witness.outwards(sys._current_frames().get(getattr(call, "thread", 0)))]
         culprit = blackbox.culprit(stack, self._package)
         return f" in {culprit.show()}" if culprit is not None else ""
-
-
-def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def _frame(frame: FrameType) -> Frame:
-    return Frame(frame.f_code.co_filename, str(frame.f_lineno), frame.f_code.co_name)

@@ -25,7 +25,7 @@ from cavalcade.apps.asgi import waits
 from cavalcade.apps.asgi.lifespan import Lifespan
 from cavalcade.apps.stream import Serving
 from cavalcade.observe import blackbox
-from cavalcade.observe.blackbox import BlackBox, Notes
+from cavalcade.observe.blackbox import BlackBox, Frame, Notes
 from cavalcade.worker import channel
 
 _FRAMES_MAX = 200
@@ -215,6 +215,18 @@ def awaits(awaitable: Any) -> Iterator[FrameType]:
                 break
         else:
             return
+
+
+def outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    """The frames of a thread, the innermost first."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def describe(frame: FrameType) -> Frame:
+    """A frame as it stands in a stack."""
+    return Frame(frame.f_code.co_filename, str(frame.f_lineno), frame.f_code.co_name)
 
 
 def _open_schedstat() -> int:

@@ -17,7 +17,7 @@ import pytest
 from cavalcade import build
 from cavalcade.cli.main import main
 from cavalcade.config.values import OPTIONS
-from cavalcade.supervisor import loop as supervisor
+from cavalcade.supervisor import start as supervisor
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -877,7 +877,7 @@ def test_a_failed_upgrade_changes_nothing_and_can_be_tried_again(late: on.Event)
     world = World(2).up()
     world.signal(USR2)
     world.send(on.UpgradeFailed("no module.", "the fix", "the frames"))
-    assert world.errors[-1] == do.Explain("Upgrade refused: no module.", "the fix", "the frames")
+    assert world.errors[-1] == do.Explain("Upgrade refused: no module.", "the fix", "the frames", "upgrade")
     world.send(late)
     assert len(world.errors) == 1
     world.signal(USR2)
