@@ -1,6 +1,4 @@
 """One WSGI request and its response: what is the same whether the app runs in a thread or in the loop.
-
-This file is plain Python and, compiled with the call.pxd beside it, an extension module. No `async def` in it.
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 Its strings are "bytes as text": every character stands for one byte, as latin-1 has it.
 
 What all requests of a connection have in common is made once, and copied. Names of header fields come from a table that learns.
-
-This file is plain Python and, compiled with the environ.pxd beside it, an extension module. No `async def` in it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
 """What an app hands to `start_response`, checked while the app still runs, and put into bytes (PEP 3333, "The start_response Callable").
-
-This file is plain Python and, compiled with the headers.pxd beside it, an extension module. No `async def` in it.
 """
 
 from __future__ import annotations

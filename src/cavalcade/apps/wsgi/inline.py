@@ -2,8 +2,6 @@
 
 Because nothing else turns while the app runs, it is called only when its whole request body is here, in memory or in a file. It is
 asked for the next piece of its response only while the client takes them.
-
-This file is plain Python and, compiled with the inline.pxd beside it, an extension module. No `async def` in it.
 """
 
 from __future__ import annotations
