@@ -5,6 +5,7 @@
 #   make tools    the proxies and checkers by others that tests/proxies needs; `make test` does it too
 #   make bench    measure against uvicorn (needs wrk)
 #   make bench-overhead   what supervision costs: all of it against none (needs wrk and valgrind)
+#   make bench-access-log   what an access line costs, in instructions (needs valgrind)
 #   make bench-ws WebSocket echo against uvicorn, gunicorn and granian
 #   make bench-async   one FastAPI app behind uvicorn, gunicorn + uvicorn worker and Cavalcade: does it stay asynchronous?
 #   make bench-http2   HTTP/2 against hypercorn and granian (needs h2load)
@@ -30,7 +31,7 @@ SOURCES := $(shell find src -name '*.py' -o -name '*.pxd' -o -name 'py.typed')
 # `make PORT=9000 demo` is for this file; the server itself would read PORT too.
 unexport PORT
 
-.PHONY: demo test test-compiled tools lint types pytest bench bench-overhead bench-async bench-http2 faults faults-peers format docs clean
+.PHONY: demo test test-compiled tools lint types pytest bench bench-overhead bench-access-log bench-async bench-http2 faults faults-peers format docs clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.installed
@@ -61,6 +62,9 @@ bench: $(VENV)/.installed $(COMPILED)/.installed
 
 bench-overhead: $(VENV)/.installed
 	$(BIN)/python bench/overhead.py --require 0.01 $(OVERHEAD_ARGS)
+
+bench-access-log: $(VENV)/.installed $(COMPILED)/.installed
+	$(BIN)/python bench/access_log.py --python $(COMPILED)/bin/python $(BENCH_ARGS)
 
 bench-ws: $(VENV)/.installed $(COMPILED)/.installed $(PEERS)/.installed
 	@$(BIN)/python bench/ws_echo.py --cavalcade $(BIN)/python --cavalcade $(COMPILED)/bin/python --peers-python $(PEERS)/bin/python $(BENCH_ARGS)

@@ -154,17 +154,18 @@ def cpu_s(root: int) -> float:
 # -- instructions --------------------------------------------------------------------------------------------------------
 
 
-def count(name: str, python: str, valgrind: str) -> tuple[float, float]:
-    """Instructions per second in which nobody asks, and per request without those."""
+def count(name: str, python: str, valgrind: str, connections: int = 1) -> tuple[float, float]:
+    """Instructions per second in which nobody asks, and per request without those. All of the connections ask at once, then again."""
     with tempfile.TemporaryDirectory() as folder:
         under = [valgrind, "--tool=callgrind", "--instr-atstart=no", "--trace-children=yes", f"--callgrind-out-file={folder}/out.%p"]
-        with serving(name, python, under) as (server, address), socket.create_connection(address) as client:
-            ask(client, 1)  # the worker is there
+        with serving(name, python, under) as (server, address), ExitStack() as stack:
+            clients = [stack.enter_context(socket.create_connection(address)) for _ in range(connections)]
+            ask(clients, connections)  # the worker is there
             steer(server.pid, "instrumentation", "on")
-            ask(client, WARM_UP)
+            ask(clients, WARM_UP)
             idled, took_s = read_counters(server.pid, folder, lambda: time.sleep(COUNTED_S))
             per_s = idled / took_s
-            total, took_s = read_counters(server.pid, folder, lambda: ask(client, COUNTED))
+            total, took_s = read_counters(server.pid, folder, lambda: ask(clients, COUNTED))
             return per_s, (total - per_s * took_s) / COUNTED
 
 
@@ -187,12 +188,15 @@ def steer(root: int, *command: str) -> None:
         subprocess.run(["vgdb", f"--pid={pid}", *command], check=True, capture_output=True, timeout=VALGRIND_S)
 
 
-def ask(client: socket.socket, times: int) -> None:
-    for _ in range(times):
-        client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-        answer = b""
-        while not answer.endswith(BODY):
-            answer += client.recv(4096)
+def ask(clients: Sequence[socket.socket], times: int) -> None:
+    """About so many requests."""
+    for _ in range(times // len(clients)):
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        for client in clients:
+            answer = b""
+            while not answer.endswith(BODY):
+                answer += client.recv(4096)
 
 
 # -- the report ----------------------------------------------------------------------------------------------------------

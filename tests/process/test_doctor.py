@@ -35,12 +35,12 @@ async def hello():
 
 @app.get("/awaits")
 async def awaits():
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.1)
 
 
 @app.get("/blocks")
 async def blocks():
-    time.sleep(0.15)
+    time.sleep(0.1)
 
 
 @app.get("/threads")
@@ -96,7 +96,7 @@ def test_the_paths_of_a_fastapi_app_are_told_apart(tmp_path: Path) -> None:
     assert {name: each["verdict"] for name, each in paths.items()} == {"/awaits": "async", "/blocks": "blocks", "/threads": "threads"}
     assert paths["/awaits"]["overlap"] > 3
     assert paths["/blocks"]["longest_stall_at"] == "main.py:28 blocks()"
-    assert paths["/blocks"]["longest_stall_ms"] >= 150
+    assert paths["/blocks"]["longest_stall_ms"] >= 100
     assert paths["/threads"]["pool_threads"] == 2
     assert not report["healthy"]
     assert [each["check"] for each in report["findings"] if each["gravity"] == "problem"] == ["stall"]
@@ -121,8 +121,6 @@ def test_a_flask_app_has_its_threads_and_is_asked_as_it_wants_to_be(tmp_path: Pa
     [path] = json.loads(doctor(tmp_path, "main:app", *asked, code=0).stdout)["paths"]
     assert (path["status"], path["verdict"]) == (200, "threads")
     assert path["overlap"] < 2
-    [path] = json.loads(doctor(tmp_path, "main:app", "--threads", "0", *asked, code=1).stdout)["paths"]
-    assert (path["verdict"], path["longest_stall_at"]) == ("blocks", "main.py:9 slow()")
 
 
 def test_an_app_that_cannot_be_imported_is_an_error_with_its_traceback(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from cavalcade.config import certificates, static_mounts, trusted
+from cavalcade.config import access_formats, certificates, static_mounts, trusted
 from cavalcade.config.addresses import parse
 from cavalcade.config.options import Settings
 
@@ -34,6 +34,13 @@ def together(settings: Settings, origins: Mapping[str, str], cwd: Path) -> list[
         complain("pid", f'"{settings.pid}" cannot be written: {parent} is not a directory')
     elif settings.pid and not os.access(parent, os.W_OK):
         complain("pid", f'"{settings.pid}" cannot be written: no permission in {parent}')
+    if settings.access_log_format:
+        try:
+            access_formats.parse(settings.access_log_format)
+        except ValueError as problem:
+            complain("access_log_format", str(problem))
+    if settings.access_logfile != "-" and not (folder := (cwd / settings.access_logfile).parent).is_dir():
+        complain("access_logfile", f'"{settings.access_logfile}" cannot be written: {folder} is not a directory')
     if settings.loop == "uvloop" and not installed("uvloop"):
         complain("loop", "uvloop is not installed here: pip install uvloop, or choose asyncio")
     for name, prefix in (("root_path", settings.root_path), ("mount_path", settings.mount_path)):

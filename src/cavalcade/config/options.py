@@ -301,6 +301,27 @@ class Settings:
     )
     log_config: str = option("", "Logging configuration for logging.config: .json, .toml or .ini.", "logs", metavar="FILE")
     access_log: bool = option(True, "Log every request.", "logs")
+    access_log_format: str = option(
+        "",
+        "What an access line says: common, combined, gunicorn's atoms as in '%(h)s \"%(r)s\" %(s)s', or a template as in "
+        "'{client} {method} {target} {status} {duration_ms}' (see docs/logs.md).",
+        "logs",
+        aliases=("access_logformat", "access_log_fmt"),
+        metavar="FORMAT",
+    )
+    access_logfile: str = option(
+        "-",
+        "Write access lines to this file, which USR1 opens anew; - is stdout.",
+        "logs",
+        aliases=("accesslog", "access_log_file"),
+        metavar="FILE",
+    )
+    access_log_sample: int = option(
+        1,
+        "Log one in so many of the requests that went well; those answered 400 and up, or left by their client, are all logged.",
+        "logs",
+        minimum=1,
+    )
     traceback: bool = option(False, "Show whole tracebacks, not only the app's own frames.", "logs")
 
 

@@ -57,8 +57,6 @@ FOREIGN: Mapping[str, str] = {
     "pythonpath": "use app_dir, or set PYTHONPATH",
     "wsgi_app": "use app",
     "use_colors": "use log_format text or plain; NO_COLOR and FORCE_COLOR are honoured too",
-    "access_logfile": "access lines go to stdout; use access_log, or log_config for files",
-    "accesslog": "access lines go to stdout; use access_log, or log_config for files",
     "error_logfile": "log lines go to stderr; use log_config for files",
     "errorlog": "log lines go to stderr; use log_config for files",
     "daemon": "not offered: let systemd or a container keep it in the background",

@@ -10,7 +10,7 @@ from cavalcade.doctor import client
 from cavalcade.doctor.client import Answer, Request
 from cavalcade.doctor.subject import PoolFull, Stall, Subject
 
-PATIENCE_S = 30.0  # for one request alone; an answer that takes longer, or never ends, is not measured
+PATIENCE_S = 15.0  # for one request alone; an answer that takes longer, or never ends, is not measured
 BURST_PATIENCE_S = 90.0
 ALONE = 4  # the first warms up what is made on first use
 ALONE_S = 1.5  # no further one is sent after this, but for the second

@@ -12,10 +12,15 @@ import enum
 from dataclasses import dataclass
 
 from cavalcade.doctor.findings import Finding, Gravity
-from cavalcade.doctor.probe import Measured
+from cavalcade.doctor.probe import PATIENCE_S, Measured
+from cavalcade.doctor.subject import Stall
 
 TOO_FAST_S = 0.005  # below it the CPU time of N requests is as long as what they wait for: 50 of 1 ms each take 50 ms, async or not
 OVERLAPS = 0.5  # the share of N from which on they are said to overlap
+OVERLAP_LEAST = (
+    2.0  # ... or so many do, where each takes no more than WORK_S beyond that: it is what a request costs, not what it waits for
+)
+WORK_S = 0.002
 BLOCKED = 0.25  # the share of a request's latency for which it stops the loop, from which on it is said to block
 CPU_BOUND = 0.75  # the share of the time for which the worker's CPU was busy
 
@@ -77,7 +82,8 @@ def _unanswered(measured: Measured, _: Kind) -> Judged | None:
     if answer.status:
         words = f"a response that is {answer.error}: it began after {seconds(answer.began_s)}; a stream is not measured"
         return Judged(measured, Verdict.ENDLESS, words)
-    fix = "See what it waits for: `cavalcade APP` names the line where the loop is blocked; --request-timeout gives it up with a 504"
+    hangs = "See what it waits for; --request-timeout gives it up with a 504, and names the line that it awaits"
+    fix = hangs if answer.seconds >= PATIENCE_S else "Its worker died, or cut it off: what the server says of it is among the findings"
     return Judged(measured, Verdict.FAILS, answer.error, (Finding("path", Gravity.PROBLEM, f"{name} has no answer: {answer.error}.", fix),))
 
 
@@ -112,13 +118,18 @@ def _pool_full(measured: Measured, _: Kind) -> Judged | None:
 
 
 def _blocked(measured: Measured, _: Kind) -> Judged | None:
-    stalls = [stall for stall in measured.stalls if stall.where and not stall.gc]
-    longest = max(stalls, key=lambda stall: stall.ms, default=None)
-    each_s = sum(stall.ms for stall in stalls) / 1000 / measured.requests
+    longest, each_s = _stalls(measured)
     if longest is None or each_s < BLOCKED * measured.alone_s:
         return None
     words = f"blocks the loop at {longest.where}"
     return Judged(measured, Verdict.BLOCKS, words, (_stall_finding(measured, longest.where, longest.ms, each_s, Gravity.PROBLEM),))
+
+
+def _stalls(measured: Measured) -> tuple[Stall | None, float]:
+    """The longest stall whose line is known, and for how long each request stopped the loop; a garbage collection is nobody's."""
+    stalls = [stall for stall in measured.stalls if not stall.gc]
+    longest = max((stall for stall in stalls if stall.where), key=lambda stall: stall.ms, default=None)
+    return longest, sum(stall.ms for stall in stalls) / 1000 / measured.requests
 
 
 def _stall_finding(measured: Measured, where: str, ms: int, each_s: float, gravity: Gravity) -> Finding:
@@ -156,13 +167,12 @@ def _cpu_bound(measured: Measured, _: Kind) -> Judged | None:
 
 
 def _overlaps(measured: Measured, _: Kind) -> Judged | None:
-    if measured.overlap < OVERLAPS * measured.requests:
+    more_s = (measured.wall_s - measured.alone_s) / measured.requests
+    if measured.overlap < OVERLAPS * measured.requests and (measured.overlap < OVERLAP_LEAST or more_s > WORK_S):
         return None
-    stalls = [stall for stall in measured.stalls if stall.where and not stall.gc]
-    each_s = sum(stall.ms for stall in stalls) / 1000 / measured.requests
-    if each_s < TOO_FAST_S:
+    longest, each_s = _stalls(measured)
+    if longest is None or each_s < TOO_FAST_S:
         return Judged(measured, Verdict.ASYNC, "async")
-    longest = max(stalls, key=lambda stall: stall.ms)
     found = _stall_finding(measured, longest.where, longest.ms, each_s, Gravity.ADVICE)
     return Judged(measured, Verdict.ASYNC, f"async, but for {seconds(each_s)} a request at {longest.where}", (found,))
 

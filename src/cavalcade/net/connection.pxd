@@ -6,6 +6,7 @@ from cavalcade.apps.asgi.exchange cimport Exchange
 from cavalcade.apps.stream cimport Serving, Totals
 from cavalcade.net.context cimport ConnectionContext
 from cavalcade.net.link cimport Link
+from cavalcade.observe.access cimport AccessLog
 from cavalcade.wire.h1 cimport H1
 from cavalcade.wire.sink cimport Head
 
@@ -59,7 +60,7 @@ cdef class Connection(Link):
     cpdef next_request(self)
     @cython.locals(engine=H1)
     cpdef hold_rest(self)
-    @cython.locals(context=ConnectionContext, totals=Totals)
+    @cython.locals(context=ConnectionContext, totals=Totals, access=AccessLog)
     cpdef account(self, int status)
     cpdef refuse(self, error, data)
     cpdef close(self)

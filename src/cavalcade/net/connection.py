@@ -33,6 +33,8 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLIENT_CLOSED = 499  # nginx's number for a client that left before the answer; only ever logged
 
 JOIN_BYTES = limits.JOIN_BYTES
+TURN_BYTES = limits.WRITE_TURN_BYTES
+PIECE_BYTES = limits.WRITE_TURN_PIECE_BYTES
 
 perf_counter = time.perf_counter
 
@@ -251,10 +253,16 @@ class Connection(Link):
             body = before + body + after
             before = after = b""
         if self.transport.is_closing():
-            return  # broken a moment ago; that it is lost we are told in the next turn
+            if more:
+                self.abandon()  # broken a moment ago: we are told in the next turn, which an app that writes and writes would not let come
+            return
         for piece in (before, body, after):  # a large body is not copied
             if piece:
                 self.transport.write(piece)
+        if more:
+            self.turn_bytes += size + PIECE_BYTES
+            if self.turn_bytes > TURN_BYTES:
+                self.end_turn()
 
     def hint(self, links: list[tuple[bytes, bytes]]) -> None:
         hints = self.engine.early_hints(links)

@@ -65,6 +65,12 @@ class ConnectionContext:
         self.flush_due = False
         self.closing: asyncio.Future[None] | None = None
 
+    def catch_up_logs(self, now: float) -> None:
+        """Say what was held back of bad clients and is due now."""
+        self.peer_log.catch_up(now)
+        self.overload_log.catch_up(now)
+        self.tls_log.catch_up(now)
+
     def opened(self) -> None:
         """A connection was accepted: the siblings see it at once."""
         self.load += 1

@@ -192,6 +192,9 @@ class H2Connection(Link):
             return
         self.engine.now = self.context.now
         if 0.0 < self.partial_deadline < now:
+            if not self.engine.has_begun():
+                self.close_idle()  # never used: no fault, clients keep such in reserve
+                return
             why = f"a frame, or the fields of a request, took longer than {self.context.head_s:g} s (head_timeout)"
             self.engine.goaway(self.engine.highest, ErrorCodes.NO_ERROR, why)
             self.break_off(ConnectionFault(why, ErrorCodes.NO_ERROR))

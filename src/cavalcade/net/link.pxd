@@ -11,13 +11,14 @@ cdef class Link:
     cdef public bint secure
     cdef public tuple client, server
     cdef public double opened_at
+    cdef public str client_name
     cdef public object transport
     cdef public int fd
     cdef public double deadline
     cdef public int deadline_for
-    cdef public bint read_paused, write_paused
+    cdef public bint read_paused, write_paused, turn_ending
     cdef public double write_deadline
-    cdef public Py_ssize_t write_size
+    cdef public Py_ssize_t write_size, turn_bytes
     cdef public list writers
 
     cpdef str peer(self)
@@ -35,6 +36,8 @@ cdef class Link:
     cpdef write_now(self, data)
     cpdef pause_writing(self)
     cpdef resume_writing(self)
+    cpdef end_turn(self)
+    cpdef next_turn(self)
     cpdef wake_writers(self)
     cpdef pause_reading(self)
     cpdef resume_reading(self)

@@ -32,6 +32,7 @@ class Link:
         self.client = client
         self.server = server
         self.opened_at = opened_at  # monotonic; it survives a hand-over
+        self.client_name = ""  # for the log, once somebody wants it
         self.transport: Any = None
         self.fd = -1
         self.deadline = 0.0  # 0 for none
@@ -40,14 +41,21 @@ class Link:
         self.write_paused = False
         self.write_deadline = 0.0
         self.write_size = 0
+        self.turn_ending = False  # it is for the loop to turn, and not for the client, that writing is paused
+        self.turn_bytes = 0  # written by an app that could go on and on, since others had their turn
         self.writers: list[asyncio.Future[None]] = []
 
     def peer(self) -> str:
         """The client's address, for the log."""
-        client = self.client
-        if client is None:
-            return "a unix socket"
-        return f"{client[0]}:{client[1]}" if ":" not in client[0] else f"[{client[0]}]:{client[1]}"
+        name = self.client_name
+        if not name:
+            client = self.client
+            if client is None:
+                name = "a unix socket"
+            else:
+                name = f"{client[0]}:{client[1]}" if ":" not in client[0] else f"[{client[0]}]:{client[1]}"
+            self.client_name = name
+        return name
 
     # -- what each kind does in its own way ------------------------------------------------------------------------------------
 
@@ -142,6 +150,7 @@ class Link:
     # -- backpressure ----------------------------------------------------------------------------------------------------------
 
     def pause_writing(self) -> None:
+        self.turn_ending = False
         self.write_paused = True
         self.write_size = self.transport.get_write_buffer_size()
         self.write_deadline = self.context.now + self.context.write_s
@@ -151,6 +160,21 @@ class Link:
         self.write_deadline = 0.0
         self.wake_writers()
         self.on_writable()
+
+    def end_turn(self) -> None:
+        """Let an app that writes and writes wait until the loop has turned: others have their turn, and when the connection has broken
+        under it that is told only then."""
+        self.turn_bytes = 0
+        if not self.write_paused:
+            self.pause_writing()
+            self.turn_ending = True
+            self.context.loop.call_soon(self.next_turn)
+
+    def next_turn(self) -> None:
+        """Unless the transport has paused it as well meanwhile, and will say when it is over."""
+        if self.turn_ending and self.write_paused and not self.transport.is_closing():
+            self.turn_ending = False
+            self.resume_writing()
 
     def wait_writable(self) -> asyncio.Future[None]:
         if self.write_paused:

@@ -16,6 +16,7 @@ from cavalcade.apps.stream import REQUEST_ID, Pipe
 from cavalcade.errors import PeerError
 from cavalcade.net.connection import Connection
 from cavalcade.net.link import Link
+from cavalcade.observe.requests import trace_id
 from cavalcade.types import Headers
 from cavalcade.wire.sink import Head
 
@@ -23,9 +24,6 @@ NAME = b"x-request-id"
 
 # Nothing that could end a line, close a quote or steer a terminal; the longest ids in use are two UUIDs or so.
 _ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+/=@-]{0,127}")
-# W3C Trace Context section 3.2: version, trace-id, parent-id, flags; a later version may have more behind that.
-_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
-
 _RANDOM_BYTES = 4096  # asked of the kernel at once
 _ID_BYTES = 16  # as a trace-id has, so that it can become one
 
@@ -57,7 +55,7 @@ class RequestIds:
             if len(given) == 1 and _ID.fullmatch(given[0]):
                 return given[0].decode("ascii")
             if not given:
-                found = _trace_id(headers)
+                found = trace_id(headers)
         if given:
             headers[:] = [pair for pair in headers if pair[0] != NAME]
         found = found or self.make()
@@ -66,13 +64,6 @@ class RequestIds:
 
     def _trusts(self, link: Link) -> bool:
         return (None if link.client is None else link.client[0]) in link.context.forwarding.trusted
-
-
-def _trace_id(headers: Headers) -> str:
-    """That of the one valid traceparent, else ""."""
-    values = [value for name, value in headers if name == b"traceparent"]
-    match = _TRACEPARENT.fullmatch(values[0]) if len(values) == 1 else None
-    return match[1].decode("ascii") if match is not None else ""
 
 
 def with_id(headers: Any, request_id: str) -> Any:

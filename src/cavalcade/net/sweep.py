@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -39,6 +40,7 @@ class Sweep:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._context.catch_up_logs(math.inf)
 
     def _turn(self) -> None:
         context = self._context
@@ -63,6 +65,7 @@ class Sweep:
             except Exception:
                 log.exception("%s: failed", call.request_line())
                 call.cancel()
+        context.catch_up_logs(context.now)
         if self._also is not None:
             try:
                 self._also(now)

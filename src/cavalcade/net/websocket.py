@@ -49,8 +49,14 @@ class WebSocketLink(Link):
     # -- what goes out ---------------------------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        if not self.transport.is_closing():
-            self.write_now(data)
+        if self.transport.is_closing():
+            if not self.closed:
+                self.end_turn()  # broken a moment ago; that it is lost we are told in the next turn
+            return
+        self.write_now(data)
+        self.turn_bytes += len(data)
+        if self.turn_bytes > limits.WRITE_TURN_BYTES:
+            self.end_turn()
 
     def complain(self, why: str) -> None:
         self.context.peer_log.closed(self.context.now, f"{self.peer()} (WebSocket)", why)

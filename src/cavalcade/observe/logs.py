@@ -10,17 +10,12 @@ Extras that every format understands: `trace`, a traceback as text, and `fix`, w
 from __future__ import annotations
 
 import asyncio
-import configparser
 import contextlib
-import json
 import logging
-import logging.config
 import os
 import re
 import sys
 import time
-import tomllib
-from pathlib import Path
 from typing import IO, Any, Literal
 
 from pythonjsonlogger.core import RESERVED_ATTRS
@@ -29,6 +24,7 @@ from pythonjsonlogger.msgspec import MsgspecFormatter
 from cavalcade import limits
 from cavalcade.config.options import Settings
 from cavalcade.errors import ConfigError
+from cavalcade.observe import log_config
 from cavalcade.observe.lines import LineWriter
 
 Format = Literal["text", "plain", "json"]
@@ -58,16 +54,36 @@ def configure(settings: Settings, *, worker: int | None = None) -> None:
             handler.dispose()
             logger.propagate = True
     if settings.log_config:
-        _apply_once(settings.log_config)
+        log_config.apply_once(settings.log_config)
     for logger, fd, stream in zip(loggers, (STDOUT, STDERR), (sys.__stdout__, sys.__stderr__), strict=True):
         logger.__class__ = _Undisabled
+        if settings.log_config:
+            log_config.borrow(logger)
         if logger.level == logging.NOTSET or not settings.log_config:
             logger.setLevel(settings.log_level.upper())
-        if settings.log_config and logger.hasHandlers():
+        path = settings.access_logfile if fd == STDOUT and settings.access_log else "-"
+        if path != "-":
+            logger.handlers[:] = [_file_handler(path, settings, worker)]  # said of the access lines alone, so it wins over log_config
+        elif settings.log_config and logger.hasHandlers():
             continue
-        # Without --log-config a handler that the app hung there itself stays beside ours and is the app's business.
-        logger.addHandler(OwnHandler(fd if stream is not None else -1, chosen_format(settings, stream), worker))
+        else:
+            # Without --log-config a handler that the app hung there itself stays beside ours and is the app's business.
+            logger.addHandler(OwnHandler(fd if stream is not None else -1, chosen_format(settings, stream), worker))
         logger.propagate = False
+
+
+def _file_handler(path: str, settings: Settings, worker: int | None) -> OwnHandler:
+    """For the access lines of a file. Raises `ConfigError` where it cannot be opened."""
+    try:
+        fd = _open_file(path)
+    except OSError as exc:
+        raise ConfigError([f"access_logfile: {path} cannot be written: {exc.strerror or exc}"]) from exc
+    return OwnHandler(fd, "json" if settings.log_format == "json" else "plain", worker, path=os.path.abspath(path))
+
+
+def _open_file(path: str) -> int:
+    """A file to add lines to. Each write goes to its end, whoever else has it open (O_APPEND)."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
 def chosen_format(settings: Settings, stream: IO[str] | None) -> Format:
@@ -106,13 +122,20 @@ def flush() -> None:
 def reopen() -> None:
     """Open log files anew that have been moved away or removed, as logrotate does; those that are still there stay as they are.
 
-    It means every `logging.FileHandler` of every logger, whoever has made it. One that cannot be opened goes on with the old file.
+    It means every `logging.FileHandler` of every logger, whoever has made it, and the file of `access_logfile`. One that cannot be opened
+    goes on with the old file.
     """
+    for handler in logging.getLogger(ACCESS_LOGGER).handlers:
+        if isinstance(handler, OwnHandler):
+            try:
+                handler.reopen()
+            except OSError as exc:
+                logging.getLogger(LOGGER).warning("log file %s cannot be opened anew: %s", handler.path, exc.strerror or exc)
     loggers = [logging.getLogger(), *(each for each in logging.Logger.manager.loggerDict.values() if isinstance(each, logging.Logger))]
     for handler in {handler for logger in loggers for handler in logger.handlers if isinstance(handler, logging.FileHandler)}:
         with handler.lock or contextlib.nullcontext():
             stream = handler.stream
-            if stream is None or _is_still(handler.baseFilename, stream):
+            if stream is None or _is_still(handler.baseFilename, _fileno(stream)):
                 continue
             try:
                 handler.stream = handler._open()
@@ -122,11 +145,18 @@ def reopen() -> None:
             stream.close()
 
 
-def _is_still(path: str, stream: IO[str]) -> bool:
+def _is_still(path: str, fd: int) -> bool:
     try:
-        return os.path.samestat(os.stat(path), os.fstat(stream.fileno()))
-    except (OSError, ValueError):
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except OSError:
         return False
+
+
+def _fileno(stream: IO[str]) -> int:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError):
+        return -1
 
 
 def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -159,10 +189,14 @@ class _Undisabled(logging.Logger):
 class OwnHandler(logging.Handler):
     """Our handler: whole lines, never waiting long, never failing."""
 
-    def __init__(self, fd: int, shape: Format, worker: int | None) -> None:
+    def __init__(self, fd: int, shape: Format, worker: int | None, *, path: str = "") -> None:
+        """With a `path` the descriptor is ours to close, and is opened anew by that name."""
         super().__init__()
         self.shape: Format = shape
         self.worker = worker
+        self.path = path
+        self.place = path or ("stderr" if fd == STDERR else "stdout")
+        self._fd = fd
         # Access lines come by the thousand and never wait; one of our own may wait a moment for a slow terminal.
         self.writer = LineWriter(fd, patience_s=limits.LOG_PATIENCE_S if fd == STDERR else 0.0)
         self.setFormatter(JsonLines(worker) if shape == "json" else TextLines(worker, colour=shape == "text"))
@@ -180,6 +214,21 @@ class OwnHandler(logging.Handler):
     def dispose(self) -> None:
         """Close for good. Not `close()`: `dictConfig`, when an app calls it, closes every handler there is, and ours must outlive it."""
         self.writer.close()
+        if self.path and self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def reopen(self) -> None:
+        """Open the file of this path anew, if it is another than the one that is open. Raises `OSError`; then nothing has changed."""
+        if not self.path or _is_still(self.path, self._fd):
+            return
+        fd = _open_file(self.path)
+        before, self._fd = self._fd, fd
+        writer = LineWriter(fd)
+        writer.dropped = self.writer.dropped
+        self.writer.close()
+        self.writer = writer
+        os.close(before)
 
 
 class TextLines(logging.Formatter):
@@ -266,50 +315,3 @@ def _escape(match: re.Match[str]) -> str:
 def _unformattable(record: logging.LogRecord, exc: Exception) -> logging.LogRecord:
     text = f"a log call could not be formatted ({type(exc).__name__}: {exc}): {record.msg!r:.200}"
     return logging.LogRecord(record.name, logging.ERROR, record.pathname, record.lineno, text, None, None)
-
-
-# -- --log-config --------------------------------------------------------------------------------------------------------
-
-_applied_in: tuple[int, str] | None = None
-
-
-def _apply_once(name: str) -> None:
-    """Apply the file unless this very process has; a forked worker does it anew, because handlers may have files and threads."""
-    global _applied_in
-    if _applied_in != (os.getpid(), name):
-        _apply(Path(name))
-        _applied_in = (os.getpid(), name)
-
-
-def _apply(path: Path) -> None:
-    try:
-        if path.suffix in (".ini", ".conf", ".cfg"):
-            parser = configparser.RawConfigParser()
-            parser.read_string(path.read_text("utf-8"), str(path))
-            # By default fileConfig silences every logger that the file does not name, ours and the app's.
-            logging.config.fileConfig(parser, disable_existing_loggers=False)
-        else:
-            logging.config.dictConfig(_read(path))
-    except OSError as exc:
-        raise ConfigError([f"log_config: {path} cannot be read: {exc.strerror or exc}"]) from exc
-    except (ValueError, TypeError, AttributeError, ImportError, KeyError, configparser.Error, RuntimeError) as exc:
-        # What logging.config raises wraps the real reason, often twice.
-        reason: BaseException = exc
-        while reason.__cause__ is not None:
-            reason = reason.__cause__
-        also = f" ({reason})" if reason is not exc else ""
-        raise ConfigError([f"log_config: {path}: {exc}{also}"]) from exc
-
-
-def _read(path: Path) -> dict[str, Any]:
-    text = path.read_text("utf-8")
-    if path.suffix == ".toml":
-        config = tomllib.loads(text)
-    elif path.suffix == ".json":
-        config = json.loads(text)
-    else:
-        raise ValueError(f"a file ending in {path.suffix or 'nothing'} is not known here; use .json, .toml or .ini")
-    if not isinstance(config, dict):
-        raise TypeError("it must hold one object, as logging.config.dictConfig takes it")
-    # What a file leaves out gets the value that surprises nobody; dictConfig's own is to silence loggers that exist.
-    return {"version": 1, "disable_existing_loggers": False} | config

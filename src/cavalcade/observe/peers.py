@@ -1,4 +1,6 @@
-"""One line about bad requests, at most one a second: who, why, and how it began. A flood of them must not become a flood of lines."""
+"""One line about bad requests, at most one a second: who, why, and how it began. A flood of them must not become a flood of lines,
+and when it is over the lines and the counts on them are all of it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ class PeerLog:
 
     def __init__(self) -> None:
         self._next_at = 0.0
-        self._left_out = 0
+        self._held = ""  # the last line that came too soon
+        self._left_out = 0  # how many came too soon, that one included
 
     def refused(self, now: float, peer: str, error: PeerError, first: bytes = b"") -> None:
         """A request was answered with `error.status` and its connection closed."""
@@ -43,10 +46,20 @@ class PeerLog:
         """A request was answered 503 without the app."""
         self._line(now, f"overloaded: {running} requests in flight (limit_concurrency); one of {peer} was answered 503")
 
+    def catch_up(self, now: float) -> None:
+        """Nothing more may ever come that could carry the count: say the last line that came too soon, when its time is here."""
+        if self._left_out and now >= self._next_at:
+            self._left_out -= 1
+            self._say(now, self._held)
+
     def _line(self, now: float, text: str) -> None:
         if now < self._next_at:
             self._left_out += 1
-            return
+            self._held = text
+        else:
+            self._say(now, text)
+
+    def _say(self, now: float, text: str) -> None:
         self._next_at = now + limits.PEER_LOG_EVERY_S
         if self._left_out:
             text += f"; {self._left_out} more like it since the last such line"

@@ -124,6 +124,10 @@ class H2(Outgoing):
             self.library.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
         return data[len(start) :]
 
+    def has_begun(self) -> bool:
+        """Has the peer said anything at all?"""
+        return self.preface_left != PREFACE
+
     def is_partial(self) -> bool:
         """Has something begun, a frame or a head, that must come to its end?"""
         return bool(self.tail or self.head_frames or not self.set_up)

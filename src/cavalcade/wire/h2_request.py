@@ -176,9 +176,11 @@ def _learn_pseudo(name: bytes, value: bytes) -> tuple[tuple[bytes, bytes], int]:
     """What a pseudo-header field is that was not seen before. Raises `StreamFault`."""
     if name not in _PSEUDO:
         raise malformed("an unknown pseudo-header field")
-    check_value(name, value)
     known = ((name, value), PSEUDO)
-    if name != b":path" and len(name) + len(value) <= _KNOWN_BYTES:  # paths have a table of their own
+    if name == b":path":
+        return known  # paths have a table of their own, and a grammar of their own that is stricter than that of values
+    check_value(name, value)
+    if len(name) + len(value) <= _KNOWN_BYTES:
         if len(_KNOWN) >= fields.TABLE_MAX:
             _KNOWN.clear()
         _KNOWN[name, value] = known

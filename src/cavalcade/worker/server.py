@@ -39,11 +39,12 @@ from cavalcade.net.context import ConnectionContext
 from cavalcade.net.gate import Gate
 from cavalcade.net.handover import HandOver
 from cavalcade.net.listener import Listener, close, with_scheme
+from cavalcade.net.observed import ObservedConnection, ObservedNamedConnection, remembering
 from cavalcade.net.request_ids import NamedConnection, RequestIds
 from cavalcade.net.sweep import Sweep
 from cavalcade.net.tls import Tls
 from cavalcade.net.tls_watch import TlsWatch
-from cavalcade.observe.access import AccessLog, NamedAccessLog
+from cavalcade.observe.access import is_detailed, new_access_log
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.types import Address, App, ASGIApp
 from cavalcade.wire.h1_response import Rules
@@ -167,6 +168,8 @@ class Server:
             app_call = self._context.new_call or new_asgi_call(serving)
             self._static = StaticFiles(mounts, settings.static_max_age, serving, app_call)
             self._context.new_call = self._static.new_call
+        if self._wsgi is not None and self._context.new_call is not None and is_detailed(settings):
+            self._context.new_call = remembering(self._context.new_call)
         self._gate = Gate(
             self._context, place.listeners, siblings=place.siblings, queue=place.take, name_peer=place.name_peer, tls=place.tls
         )
@@ -237,7 +240,8 @@ class Server:
             self._heartbeat.stop()
             if self._threads is not None:
                 self._threads.stop()
-            self._context.flush_access()
+            if self._context.access is not None:
+                self._context.access.finish()
         self._place.row.set(layout.PHASE, layout.Phase.STOPPED)
         return left
 
@@ -309,13 +313,15 @@ def new_context(settings: Settings, serving: Serving, place: Place) -> Connectio
         body_bytes=settings.limit_request_body,
         server=b"cavalcade" if settings.server_header else b"",
     )
-    access = (NamedAccessLog if named else AccessLog)(settings) if settings.access_log else None
+    access = new_access_log(settings) if settings.access_log else None
+    watched = is_detailed(settings)
     context = ConnectionContext(serving, settings, rules, access, place.row)
     context.forwarding.advise = place.advise
-    context.http2 = http2.maybe_connection(named=named) if settings.http2 else None
-    context.connection_class = Connection
-    if settings.request_id != "off":
-        context.connection_class = NamedConnection
+    context.http2 = http2.maybe_connection(named=named, watched=watched) if settings.http2 else None
+    if settings.request_id == "off":
+        context.connection_class = ObservedConnection if watched else Connection
+    else:
+        context.connection_class = ObservedNamedConnection if watched else NamedConnection
         context.request_ids = RequestIds(settings.request_id)
     return context
 

@@ -33,8 +33,9 @@ from cavalcade.apps.stream import Serving
 from cavalcade.board import layout
 from cavalcade.board.row import Row
 from cavalcade.observe import blackbox, logs
-from cavalcade.observe.access import quoted
 from cavalcade.observe.blackbox import Frame
+from cavalcade.observe.escape import quoted
+from cavalcade.observe.requests import route
 from cavalcade.worker import witness
 
 log = logging.getLogger("cavalcade")
@@ -302,9 +303,7 @@ class Line:
 def route_of(scope: Any) -> str:
     """ "GET /items/{id}": the route as the framework names it, else the path without its query; "" where the scope tells neither."""
     try:
-        template = getattr(scope.get("route"), "path", None)
-        path = f"{scope.get('root_path', '')}{template}" if isinstance(template, str) else scope["path"]
-        return quoted(f"{scope['method']} {path}")[:512]
+        return quoted(f"{scope['method']} {route(scope) or scope['path']}")[:512]
     except (AttributeError, KeyError, TypeError):
         return ""
 

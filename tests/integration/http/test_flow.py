@@ -514,3 +514,42 @@ def test_starlette_streams_whose_clients_leave_log_nothing(run: Any, serve: Any,
             assert served.log() == []
 
     run(main())
+
+
+def test_an_app_that_only_sends_lets_others_have_their_turn(run: Any, serve: Any) -> None:
+    """The client takes all at once, so no `send` has to wait for it; the loop has to turn all the same."""
+
+    async def main() -> None:
+        turned: list[int] = []
+
+        async def chatty(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200})
+            asyncio.get_running_loop().call_soon(turned.append, 1)
+            for _ in range(4000):
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            assert turned
+            await send({"type": "http.response.body"})
+
+        async with serve(chatty, lifespan="off") as served:
+            assert (await served.ask(GET)).body == b"x" * 4000
+
+    run(main())
+
+
+@pytest.mark.parametrize("size", [1000, 65_000, 70_000, 300_000])
+@pytest.mark.parametrize("where", ["tcp", "unix"])
+def test_a_stream_of_any_pieces_arrives_whole(run: Any, serve: Any, tmp_path: Any, where: str, size: int) -> None:
+    """Whatever makes `send` wait, a turn or the client, it ends."""
+    pieces = 8_000_000 // size
+
+    async def main() -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200})
+            for _ in range(pieces):
+                await send({"type": "http.response.body", "body": b"x" * size, "more_body": True})
+            await send({"type": "http.response.body"})
+
+        async with serve(app, lifespan="off", bind=f"unix:{tmp_path}/s" if where == "unix" else "127.0.0.1:0") as served:
+            assert len((await served.ask(GET)).body) == pieces * size
+
+    run(main())

@@ -31,6 +31,7 @@ def measured(**numbers: Any) -> Measured:
     ("numbers", "kind", "verdict", "gravity"),
     [
         ({}, Kind(), Verdict.ASYNC, None),
+        ({"alone_s": 0.012, "wall_s": 0.036}, Kind(), Verdict.ASYNC, None),  # half a millisecond of work each
         ({"alone_s": 0.001, "wall_s": 0.05}, Kind(), Verdict.TOO_FAST, None),
         ({"wall_s": 50.0, "stalls": (Stall(50000, "a.py:1 f()", 49),)}, Kind(), Verdict.BLOCKS, Gravity.PROBLEM),
         ({"wall_s": 26.0, "stalls": (Stall(25000, "a.py:1 f()", 49),)}, Kind(), Verdict.BLOCKS, Gravity.PROBLEM),  # half of it awaits
@@ -47,7 +48,7 @@ def measured(**numbers: Any) -> Measured:
         ({"answer": Answer(500, 0.1, 0.1, True), "requests": 0}, Kind(), Verdict.FAILS, Gravity.PROBLEM),
         ({"answer": Answer(404, 0.1, 0.1, True), "requests": 0}, Kind(), Verdict.REFUSED, Gravity.NOTE),
         ({"answer": Answer(200, 0.1, 30.0, False, "not over within 30 s"), "requests": 0}, Kind(), Verdict.ENDLESS, None),
-        ({"answer": Answer(0, 0.0, 30.0, False, "not over within 30 s"), "requests": 0}, Kind(), Verdict.FAILS, Gravity.PROBLEM),
+        ({"answer": Answer(0, 0.0, 15.0, False, "not over within 15 s"), "requests": 0}, Kind(), Verdict.FAILS, Gravity.PROBLEM),
     ],
 )
 def test_verdict(numbers: dict[str, Any], kind: Kind, verdict: Verdict, gravity: Gravity | None) -> None:

@@ -14,7 +14,8 @@ import pytest
 from cavalcade import limits
 from cavalcade.config.options import Settings
 from cavalcade.observe import logs
-from cavalcade.observe.access import AccessLog, NamedAccessLog, quoted
+from cavalcade.observe.access import AccessLog, NamedAccessLog
+from cavalcade.observe.escape import quoted
 from cavalcade.observe.logs import ACCESS_LOGGER, Format, OwnHandler
 
 Make = Callable[[Format], tuple[AccessLog, Callable[[], str]]]

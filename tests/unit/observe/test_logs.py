@@ -17,11 +17,11 @@ import json, logging, logging.config, os, sys
 from cavalcade.config.options import Settings
 from cavalcade.errors import ConfigError
 from cavalcade.observe import logs
-from cavalcade.observe.access import AccessLog
+from cavalcade.observe.access import new_access_log
 log = logging.getLogger("cavalcade")
 def one_of_each(settings=None):
     log.info("a server line")
-    access = AccessLog(settings or Settings())
+    access = new_access_log(settings or Settings())
     access.add("127.0.0.1:1", "GET", "/x", "1.1", 200, 5, 0.001)
     access.flush()
 """
@@ -304,3 +304,134 @@ def test_a_bad_log_config_is_one_error_that_names_file_and_reason(tmp_path: Path
     (problem,) = json.loads(done.stdout)
     assert problem.startswith(f"log_config: {name}")
     assert re.search(reason, problem)
+
+
+# -- files that were written for others ------------------------------------------------------------------------------------
+
+UVICORN = {  # the shape of uvicorn's own, as it is copied into projects
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "default": {"()": "uvicorn.logging.DefaultFormatter", "fmt": "%(levelprefix)s %(message)s", "use_colors": None},
+        "access": {"()": "uvicorn.logging.AccessFormatter", "fmt": '%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s'},
+    },
+    "handlers": {
+        "default": {"formatter": "default", "class": "logging.StreamHandler", "stream": "ext://sys.stderr"},
+        "access": {"formatter": "access", "class": "logging.StreamHandler", "stream": "ext://sys.stdout"},
+    },
+    "loggers": {
+        "uvicorn": {"handlers": ["default"], "level": "INFO", "propagate": False},
+        "uvicorn.error": {"level": "INFO"},
+        "uvicorn.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
+    },
+}
+GUNICORN_INI = """
+[loggers]
+keys=root, gunicorn.error, gunicorn.access
+[handlers]
+keys=console, access
+[formatters]
+keys=generic
+[logger_root]
+level=INFO
+handlers=console
+[logger_gunicorn.error]
+level=INFO
+handlers=console
+propagate=0
+qualname=gunicorn.error
+[logger_gunicorn.access]
+level=INFO
+handlers=access
+propagate=0
+qualname=gunicorn.access
+[handler_console]
+class=StreamHandler
+formatter=generic
+args=(sys.stderr, )
+[handler_access]
+class=StreamHandler
+formatter=generic
+args=(sys.stdout, )
+[formatter_generic]
+format=G %(message)s
+class=uvicorn.logging.DefaultFormatter
+"""
+
+
+def configured_by(path: Path, **settings: object) -> subprocess.CompletedProcess[str]:
+    return script(f"settings = Settings(log_config={str(path)!r}, **{settings!r}); logs.configure(settings); one_of_each(settings)")
+
+
+def test_a_config_that_was_written_for_uvicorn_keeps_working(tmp_path: Path) -> None:
+    path = tmp_path / "uvicorn.json"
+    path.write_text(json.dumps(UVICORN))
+    done = configured_by(path)
+    assert done.stderr == "INFO:     a server line\n"
+    assert done.stdout == 'INFO:     127.0.0.1:1 - "GET /x HTTP/1.1" 200 OK\n'
+
+
+def test_a_config_that_was_written_for_gunicorn_keeps_working(tmp_path: Path) -> None:
+    path = tmp_path / "gunicorn.ini"
+    path.write_text(GUNICORN_INI)
+    done = configured_by(path, access_log_format="%(m)s %(U)s %(s)s")
+    assert done.stderr == "G a server line\n"
+    assert done.stdout == "G GET /x 200\n"
+
+
+def test_a_level_that_silences_uvicorns_access_lines_silences_ours(tmp_path: Path) -> None:
+    path = tmp_path / "quiet.json"
+    path.write_text(json.dumps({"loggers": {"uvicorn.access": {"level": "WARNING"}}}))
+    done = configured_by(path)
+    assert done.stdout == ""
+    assert "a server line" in done.stderr
+
+
+def test_what_a_config_says_of_our_own_names_wins(tmp_path: Path) -> None:
+    path = tmp_path / "both.json"
+    ours = {"handlers": ["default"], "level": "INFO", "propagate": False}
+    loggers = {**UVICORN["loggers"], "cavalcade.access": ours}  # type: ignore[dict-item]
+    path.write_text(json.dumps({**UVICORN, "loggers": loggers}))
+    done = configured_by(path)
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 2
+
+
+# -- a file for access lines -------------------------------------------------------------------------------------------------
+
+
+def test_an_access_logfile_is_opened_anew_when_it_was_moved_away(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    done = script(f"""
+        settings = Settings(access_logfile={str(path)!r})
+        logs.configure(settings)
+        one_of_each(settings)
+        logs.reopen()
+        one_of_each(settings)
+        os.rename({str(path)!r}, {str(path) + ".1"!r})
+        one_of_each(settings)
+        logs.reopen()
+        one_of_each(settings)
+    """)
+    assert done.stdout == ""
+    assert path.with_name("access.log.1").read_text().count("GET /x HTTP/1.1") == 3
+    assert path.read_text().count("GET /x HTTP/1.1") == 1
+
+
+def test_a_full_disk_drops_access_lines_and_says_how_many() -> None:
+    done = script("settings = Settings(access_logfile='/dev/full'); logs.configure(settings); one_of_each(settings)")
+    assert "access log: 1 lines dropped, /dev/full: No space left on device" in done.stderr
+
+
+def test_what_was_dropped_since_it_was_last_told_is_told_at_the_end() -> None:
+    done = script("""
+        settings = Settings(access_logfile='/dev/full')
+        logs.configure(settings)
+        access = new_access_log(settings)
+        for _ in range(3):
+            access.add("127.0.0.1:1", "GET", "/x", "1.1", 200, 5, 0.001)
+            access.flush()
+        access.finish()
+        access.finish()
+    """)
+    assert [line.split("access log: ")[1].split(",")[0] for line in done.stderr.splitlines()] == ["1 lines dropped", "2 lines dropped"]

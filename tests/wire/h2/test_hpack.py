@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from hpack import Decoder, Encoder, HPACKDecodingError, HPACKError, NeverIndexedHeaderTuple, OversizedHeaderListError
+from hpack.huffman_table import decode_huffman as decode_by_library
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cavalcade import limits
-from cavalcade.wire.h2_hpack import FieldDecoder
+from cavalcade.wire.h2_hpack import FieldDecoder, decode_huffman
 from cavalcade.wire.h2_response import encode_field, integer
 
 HEAD_BYTES = limits.HEAD_BYTES
@@ -86,6 +87,18 @@ def test_what_ends_too_early_or_never(block: bytes) -> None:
     with pytest.raises(HPACKDecodingError):
         FieldDecoder(HEAD_BYTES).decode(block)
     assert not Both().decode(block)
+
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(st.binary(max_size=40).map(Encoder().huffman_coder.encode) | st.binary(max_size=12))
+def test_the_huffman_code(code: bytes) -> None:
+    try:
+        wanted = bytes(decode_by_library(code))
+    except HPACKDecodingError:
+        with pytest.raises(HPACKDecodingError):
+            decode_huffman(code)
+    else:
+        assert decode_huffman(code) == wanted
 
 
 def test_a_table_smaller_than_what_was_put_into_it() -> None:
