@@ -3,7 +3,7 @@
 
 
 cdef class Totals:
-    cdef public object requests, bytes_sent, shed
+    cdef public Py_ssize_t requests, bytes_sent, shed
     cdef public list by_class
 
 

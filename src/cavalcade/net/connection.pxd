@@ -2,16 +2,24 @@
 # Types for connection.py when it is compiled: names and meaning are there.
 
 cimport cython
+from cavalcade.apps.asgi.exchange cimport Exchange
+from cavalcade.apps.stream cimport Serving, Totals
 from cavalcade.net.context cimport ConnectionContext
 from cavalcade.net.link cimport Link
 from cavalcade.observe.access cimport AccessLog
 from cavalcade.wire.h1 cimport H1
 from cavalcade.wire.sink cimport Head
 
+# Compiled, these names of connection.py are C variables, and no attributes of the module.
+cdef int BODY, FIRST_BYTE, FLUSH, HEAD, IDLE, LINGER
+cdef int NOTHING_SENT
+cdef Py_ssize_t JOIN_BYTES
+cdef object perf_counter
+
 
 cdef class Connection(Link):
     cdef public H1 engine
-    cdef public object template, own_template
+    cdef public dict template, own_template
     cdef public str asker
     cdef public bint moved_in
     cdef public object exchange
@@ -27,7 +35,7 @@ cdef class Connection(Link):
 
     @cython.locals(engine=H1)
     cpdef data_received(self, bytes data)
-    @cython.locals(context=ConnectionContext)
+    @cython.locals(context=ConnectionContext, serving=Serving)
     cpdef on_request(self, Head head)
     cpdef await_request_body(self, Head head)
     cpdef on_body(self, bytes chunk)
@@ -52,7 +60,7 @@ cdef class Connection(Link):
     cpdef next_request(self)
     @cython.locals(engine=H1)
     cpdef hold_rest(self)
-    @cython.locals(context=ConnectionContext, access=AccessLog)
+    @cython.locals(context=ConnectionContext, totals=Totals, access=AccessLog)
     cpdef account(self, int status)
     cpdef refuse(self, error, data)
     cpdef close(self)

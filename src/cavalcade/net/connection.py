@@ -147,17 +147,18 @@ class Connection(Link):
             turn_away(self, head)
             return
         exchange: Call
-        if head.upgrade and context.serving.websocket_rules is not None and is_websocket(head):
+        serving = context.serving
+        if head.upgrade and serving.websocket_rules is not None and is_websocket(head):
             self.deadline = 0.0
-            exchange = open_call(context.serving, self, self.template, head)
+            exchange = open_call(serving, self, self.template, head)
         else:
             if head.length == 0:
                 self.deadline = 0.0
             else:
                 self.await_request_body(head)
             if context.new_call is None:
-                scope = asgi_scope.build(context.serving, self.template, head)
-                exchange = Exchange(context.serving, self, scope, head.length != 0)
+                scope = asgi_scope.build(serving, self.template, head)
+                exchange = Exchange(serving, self, scope, head.length != 0)
             else:
                 exchange = context.new_call(self, head, self.template)
         self.exchange = exchange

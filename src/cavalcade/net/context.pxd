@@ -1,11 +1,15 @@
 # cython: language_level=3
 # Types for context.py when it is compiled: names and meaning are there.
 
+from cavalcade.apps.stream cimport Serving
 from cavalcade.board.row cimport Row
+from cavalcade.wire.h1_response cimport Rules
 
 
 cdef class ConnectionContext:
-    cdef public object serving, loop, wsgi, new_call, rules, access, peer_log, overload_log, tls_log
+    cdef public Serving serving
+    cdef public Rules rules
+    cdef public object loop, wsgi, new_call, access, peer_log, overload_log, tls_log
     cdef public object connection_class, request_ids, http2
     cdef public Py_ssize_t limit
     cdef public set connections

@@ -3,6 +3,13 @@
 
 cimport cython
 from cavalcade.wire.h1_response cimport Responses
+from cavalcade.wire.sink cimport Head
+
+# Compiled, these names of h1.py are C variables, and no attributes of the module.
+cdef int HEAD, BODY_LENGTH, BODY_CHUNKED, WAIT
+cdef int SIZE_LINE, CHUNK_DATA, TRAILERS
+cdef int HOST_FIELD
+cdef dict METHODS, REQUEST_NAMES, TARGETS
 
 
 cdef class H1(Responses):
@@ -36,12 +43,13 @@ cdef class H1(Responses):
     cpdef bytes feed_head(self, bytes data)
     cpdef stay_in_head(self, bytes data)
     cpdef tokenize(self, bytes data)
-    @cython.locals(method=bytes, url=bytes, headers=list, split=tuple, line=bytes)
+    @cython.locals(head=Head, method=bytes, url=bytes, headers=list, split=tuple, line=bytes)
     cpdef finish_head(self, bint upgrade, bytes data)
     cpdef expect_body(self, length, bint upgrade)
     cpdef decline_upgrade(self)
     cpdef bytes feed_length(self, bytes data)
     cpdef bytes feed_chunked(self, bytes data)
+    @cython.locals(spans=list)
     cpdef deliver(self, bint ended)
     cpdef on_url(self, bytes url)
     @cython.locals(entry=tuple, kind=int)

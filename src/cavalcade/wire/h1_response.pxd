@@ -4,6 +4,10 @@
 cimport cython
 from cavalcade.wire.sink cimport Head
 
+# Compiled, these names of h1_response.py are C variables, and no attributes of the module.
+cdef int CONTENT_LENGTH, PLAIN
+cdef dict LENGTHS, RESPONSE_NAMES, STATUS_LINES
+
 
 cdef class Rules:
     cdef public Py_ssize_t request_line, header_fields, head_bytes

@@ -4,6 +4,12 @@
 cimport cython
 from cavalcade.apps.stream cimport Serving
 
+# Compiled, these names of exchange.py are C variables, and no attributes of the module.
+cdef int BODY, COMPLETE, DEBUG, FILE, HINT, NOTHING, PATH, SEND_FILE, START, STARTED, TRAILERS, WRITE
+cdef list LEGAL
+cdef object _Task
+cdef bint _EAGER
+
 
 cdef class Done:
     pass
@@ -22,8 +28,10 @@ cdef class Exchange:
     cdef public object task
     cdef object __weakref__
 
+    @cython.locals(serving=Serving)
     cpdef begin(self)
     cpdef receive(self)
+    @cython.locals(legal=dict)
     cpdef send(self, message)
     cpdef dict take_news(self)
     cpdef wake(self)

@@ -109,7 +109,8 @@ class Exchange:
         """ASGI `send`. Raises `AppProtocolError` on what the order table does not allow, `OSError` when the client is gone."""
         try:
             kind = message["type"]
-            step = LEGAL[self.sent].get(kind)
+            legal = LEGAL[self.sent]
+            step = legal.get(kind)
         except (TypeError, KeyError):
             raise violation(self.sent, message) from None
         if step is None:
