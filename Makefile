@@ -48,11 +48,13 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 pytest: $(VENV)/.installed $(TOOLS)/.installed
-	EXPECT_BUILD=pure $(BIN)/pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+	EXPECT_BUILD=pure $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not alone" $(PYTEST_ARGS)
+	EXPECT_BUILD=pure $(BIN)/pytest -m alone $(PYTEST_ARGS) || test $$? = 5  # none of them was asked for
 
 # The same suite against an ordinary, compiled install.
 test-compiled: $(COMPILED)/.installed $(TOOLS)/.installed
-	EXPECT_BUILD=$(EXPECT_BUILD) $(COMPILED)/bin/pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+	EXPECT_BUILD=$(EXPECT_BUILD) $(COMPILED)/bin/pytest -n $(JOBS) --dist worksteal -m "not alone" $(PYTEST_ARGS)
+	EXPECT_BUILD=$(EXPECT_BUILD) $(COMPILED)/bin/pytest -m alone $(PYTEST_ARGS) || test $$? = 5
 
 tools: $(TOOLS)/.installed
 

@@ -27,6 +27,8 @@ from cavalcade.testing import LiveServer, write_app
 from cavalcade.testing.certificates import Authority
 from cavalcade.testing.http2 import GET, POST, Peer, make
 
+pytestmark = pytest.mark.alone
+
 WAIT_S = 30.0
 MIB = 1 << 20
 CROWD = 6  # of a kind, on each protocol and loop
