@@ -1,5 +1,4 @@
-"""One WSGI request and its response: what is the same whether the app runs in a thread or in the loop.
-"""
+"""One WSGI request and its response: what is the same whether the app runs in a thread or in the loop."""
 
 from __future__ import annotations
 

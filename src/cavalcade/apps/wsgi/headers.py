@@ -1,5 +1,4 @@
-"""What an app hands to `start_response`, checked while the app still runs, and put into bytes (PEP 3333, "The start_response Callable").
-"""
+"""What an app hands to `start_response`, checked while the app still runs, and put into bytes (PEP 3333, "The start_response Callable")."""
 
 from __future__ import annotations
 
