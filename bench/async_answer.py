@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from run import Unmeasurable, cpu_model, stop, wait_ready
+from run import Unmeasurable, cpu_model, launch, stop, wait_ready
 
 from cavalcade.doctor.client import Request, ask
 
@@ -82,15 +82,7 @@ def main() -> int:
 
 def measure(command: list[str], port: int) -> list[float]:
     """The time of each column. Raises `Unmeasurable`."""
-    server = subprocess.Popen(
-        command,
-        cwd=HERE,
-        env={name: value for name, value in os.environ.items() if name not in ("PORT", "WEB_CONCURRENCY")},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    server = launch(command)
     try:
         wait_ready(server, f"http://127.0.0.1:{port}/")
         time.sleep(ALL_READY_S)

@@ -10,7 +10,6 @@ the same round. hypercorn closes a connection after 1000 requests, so there are 
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
 import socket
@@ -19,7 +18,7 @@ import sys
 import tempfile
 import time
 
-from run import PEERS, Contender, Unmeasurable, cavalcade, cores, cpu_s, stop
+from run import PEERS, Contender, Unmeasurable, cavalcade, cores, cpu_s, launch, stop
 from ws_echo import report, wait_listening
 
 WARM_UP_REQUESTS = 2000
@@ -39,15 +38,7 @@ def measure(contender: Contender, kind: str, h2load: str, options: argparse.Name
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        ["taskset", "-c", str(server_cpu), *contender.command(contender.python, "apps:raw", port)],
-        cwd=os.path.dirname(os.path.abspath(__file__)),
-        env={name: value for name, value in os.environ.items() if name not in ("PORT", "WEB_CONCURRENCY")},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    server = launch(["taskset", "-c", str(server_cpu), *contender.command(contender.python, "apps:raw", port)])
     try:
         wait_listening(server, port)
         with tempfile.NamedTemporaryFile("w") as targets:

@@ -175,15 +175,7 @@ def measure(contender: Contender, app: str, wrk: str, options: argparse.Namespac
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}/"
-    server = subprocess.Popen(
-        ["taskset", "-c", str(server_cpu), *contender.command(contender.python, app, port)],
-        cwd=HERE,
-        env={name: value for name, value in os.environ.items() if name not in ("PORT", "WEB_CONCURRENCY")},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    server = launch(["taskset", "-c", str(server_cpu), *contender.command(contender.python, app, port)])
     try:
         wait_ready(server, url)
         drive = ["taskset", "-c", str(client_cpu), wrk, "-t1", f"-c{options.connections}", "--latency"]
@@ -196,6 +188,19 @@ def measure(contender: Contender, app: str, wrk: str, options: argparse.Namespac
     finally:
         stop(server)
     return read_wrk(done.stdout, used)
+
+
+def launch(command: list[str]) -> subprocess.Popen[bytes]:
+    """Start a server, from the directory of the apps that are measured, and with what it says of errors kept."""
+    return subprocess.Popen(
+        command,
+        cwd=HERE,
+        env={name: value for name, value in os.environ.items() if name not in ("PORT", "WEB_CONCURRENCY")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 def cores() -> tuple[int, int]:

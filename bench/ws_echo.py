@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 import uvloop
-from run import BOOT_S, PEERS, WARM_UP_S, Contender, Unmeasurable, cavalcade, cores, cpu_s, stop
+from run import BOOT_S, PEERS, WARM_UP_S, Contender, Unmeasurable, cavalcade, cores, cpu_s, launch, stop
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 MASK = b"\x37\xfa\x21\x3d"
@@ -93,15 +93,7 @@ def measure(contender: Contender, options: argparse.Namespace) -> tuple[float, f
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        ["taskset", "-c", str(server_cpu), *contender.command(contender.python, "apps:echo", port)],
-        cwd=os.path.dirname(os.path.abspath(__file__)),
-        env={name: value for name, value in os.environ.items() if name not in ("PORT", "WEB_CONCURRENCY")},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    server = launch(["taskset", "-c", str(server_cpu), *contender.command(contender.python, "apps:echo", port)])
     try:
         wait_listening(server, port)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
