@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cavalcade.cli.control import find_chosen, takes_choice
+from cavalcade.cli.choice import find_chosen, takes_choice
 from cavalcade.errors import ControlError
 from cavalcade.supervisor.status import QUESTIONS, answer
 
