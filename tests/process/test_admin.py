@@ -114,7 +114,8 @@ class Site:
         return main([*words, "--control", str(self.folder / "c.sock")])
 
     def worker(self) -> int:
-        (worker,) = self.instance.status.workers
+        """The number of the one that serves; one that was just replaced may still be there."""
+        (worker,) = (worker for worker in self.instance.status.workers if worker.phase == "ready")
         return worker.id
 
     def inspect(self) -> Any:
@@ -204,11 +205,11 @@ def test_inspect_says_that_a_worker_is_stopped(site: Site) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
-def test_inspect_of_nobody_is_refused(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_of_nobody_is_refused(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
     assert site.command("inspect", "999") == 2
-    assert "There is no worker 999." in capsys.readouterr().err
+    assert "There is no worker 999." in capfd.readouterr().err
     assert site.command("inspect", "999", "--json") == 2
-    assert json.loads(capsys.readouterr().err)["message"] == "There is no worker 999."
+    assert json.loads(capfd.readouterr().err)["message"] == "There is no worker 999."
 
 
 def test_inspect_of_a_wsgi_app_shows_its_threads(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_it_answers_while_every_worker_is_stopped(project: Any) -> None:
             assert value(values, "workers_ready") == 2
             assert value(values, "worker_rss_bytes", "1") > 2**20
             for probe in ("livez", "readyz", "startupz"):
-                assert ask(project.folder / "c.sock", "GET", f"/{probe}"[0] == 200
+                assert ask(project.folder / "c.sock", "GET", f"/{probe}")[0] == 200
         finally:
             for pid in workers:
                 os.kill(pid, signal.SIGCONT)
@@ -65,7 +65,7 @@ def test_the_probes_say_no_before_it_has_started_and_while_it_drains(project: An
     project.deploy(gated=True)
 
     def probes() -> list[int]:
-        return [ask(project.folder / "c.sock", "GET", f"/{probe}"[0] for probe in ("livez", "readyz", "startupz")]
+        return [ask(project.folder / "c.sock", "GET", f"/{probe}")[0] for probe in ("livez", "readyz", "startupz")]
 
     with project.server("--control", "c.sock", "--drain-delay", "100", ready=False, workers=1) as server:
         server.wait_line("^importing v1", WAIT_S)
