@@ -279,7 +279,8 @@ def test_drain_makes_it_not_ready_and_serves_on_until_it_is_undone(site: Site, c
         connection.close()
         return response.getheader("connection")
 
-    assert site.command("health") == 0
+    assert site.command("health", "--json") == 0
+    assert '"text": "serving, 1 of 1 workers ready"' in capsys.readouterr().out
     assert site.command("drain") == 0
     assert site.command("drain") == 0
     assert "It is out of rotation already." in capsys.readouterr().out
