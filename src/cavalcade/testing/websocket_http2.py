@@ -12,9 +12,10 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, RemoteSettingsChanged, ResponseReceived
 from h2.settings import SettingCodes
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import CloseConnection, Event, Message
+from wsproto.events import BytesMessage, CloseConnection, Event, TextMessage
 
 WAIT_S = 20.0
+Received = TextMessage | BytesMessage | CloseConnection
 
 
 class H2WebSocket:
@@ -35,9 +36,9 @@ class H2WebSocket:
         if context is not None:
             context.set_alpn_protocols(["h2"])
             self._sock = context.wrap_socket(self._sock, server_hostname="localhost")
-        self._h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+        self._h2 = H2Connection(H2Configuration(client_side=True))
         self._h2.initiate_connection()
-        self._messages: list[Message[str] | Message[bytes] | CloseConnection] = []
+        self._messages: list[Received] = []
         self._flush()
         self._offered = False
         self.status = ""
@@ -54,7 +55,7 @@ class H2WebSocket:
         self._h2.send_data(1, self._websocket.send(event))
         self._flush()
 
-    def receive(self) -> Message[str] | Message[bytes] | CloseConnection:
+    def receive(self) -> Received:
         """The next message, or the Close."""
         while not self._messages:
             self._receive()
@@ -79,10 +80,10 @@ class H2WebSocket:
             if isinstance(event, RemoteSettingsChanged) and SettingCodes.ENABLE_CONNECT_PROTOCOL in event.changed_settings:
                 self._offered = True
             elif isinstance(event, ResponseReceived):
-                self.status = dict(event.headers)[":status"]  # type: ignore[assignment, unused-ignore]
+                self.status = dict(event.headers)[b":status"].decode()
             elif isinstance(event, DataReceived):
                 self._h2.acknowledge_received_data(event.flow_controlled_length, 1)
                 if event.data:  # the end of the stream may come alone, and wsproto takes nothing after a Close
                     self._websocket.receive_data(event.data)
-                self._messages += [each for each in self._websocket.events() if isinstance(each, Message | CloseConnection)]
+                self._messages += [each for each in self._websocket.events() if isinstance(each, Received)]
         self._flush()
