@@ -1,6 +1,8 @@
 # cython: language_level=3
 # Types for stream.py when it is compiled: names and meaning are there.
 
+from cavalcade.apps.tasks cimport Starter
+
 
 cdef class Totals:
     cdef public Py_ssize_t requests, bytes_sent, shed
@@ -8,6 +10,7 @@ cdef class Totals:
 
 
 cdef class Serving:
+    cdef public Starter starter
     cdef public object app, loop, context
     cdef public dict state
     cdef public dict running

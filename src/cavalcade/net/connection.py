@@ -234,7 +234,7 @@ class Connection(Link):
         engine = self.engine
         size = len(body)
         if engine.head_due and not more and size <= JOIN_BYTES:
-            self.write_now(engine.respond(body))
+            self.transport.write(engine.respond(body))
             if not engine.response_bodiless:
                 self.sent_bytes = size
         else:
@@ -286,7 +286,7 @@ class Connection(Link):
             os.close(fd)
             raise
         if before:
-            self.write_now(before)
+            self.transport.write(before)
         sent = 0 if engine.response_bodiless else count
         self.file = H1File(self, fd, offset, sent, last=not more, behind=behind, done=done)
         self.file.start()
@@ -327,7 +327,7 @@ class Connection(Link):
     def switch(self, headers: list[tuple[bytes, bytes]]) -> Pipe:
         call = self.exchange
         assert isinstance(call, WebSocketExchange)
-        self.write_now(self.engine.switch_protocols(b"websocket", headers))
+        self.transport.write(self.engine.switch_protocols(b"websocket", headers))
         self.exchange = None
         self.switched = True
         self.account(self.engine.response_status)

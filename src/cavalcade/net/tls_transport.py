@@ -7,7 +7,6 @@ sent before there was any TLS; and it holds no buffer for an idle connection. Op
 
 from __future__ import annotations
 
-import os
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -19,29 +18,11 @@ if TYPE_CHECKING:
 RECORD_BYTES = 16 * limits.KIB  # RFC 8446 section 5.1: no record holds more
 
 
-def put(raw: Any, fd: int, data: bytes) -> None:
-    """Give bytes to the kernel at once, around the transport, whose queue costs more than the system call.
-
-    Only while it has nothing queued, or bytes would overtake each other, and is not closing, or the descriptor could already be
-    somebody else's: both loops mark a transport as closing before they close its descriptor.
-    """
-    if raw.is_closing() or raw.get_write_buffer_size():
-        raw.write(data)
-        return
-    try:
-        sent = os.write(fd, data)
-    except OSError:  # full, or broken: the transport knows what to do
-        sent = 0
-    if sent != len(data):
-        raw.write(memoryview(data)[sent:] if sent else data)
-
-
 class TlsTransport:
     """Made when the handshake is done; `link` is what it carries."""
 
     def __init__(self, raw: Any, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, link: Link) -> None:
         self.raw = raw
-        self.fd = raw.get_extra_info("socket").fileno()
         self.tls = tls
         self.incoming = incoming
         self.outgoing = outgoing
@@ -89,7 +70,7 @@ class TlsTransport:
         except ssl.SSLError as error:
             self.fail(error)
             return
-        put(self.raw, self.fd, self.outgoing.read())
+        self.raw.write(self.outgoing.read())
 
     def can_write_eof(self) -> bool:
         return True
@@ -176,7 +157,7 @@ class TlsTransport:
                 self.complain("it asked for new keys again and again")
                 self.link.abort()
                 return
-            put(self.raw, self.fd, data)
+            self.raw.write(data)
 
     def end_input(self) -> bool:
         """The client sends nothing more; True where the connection is closed for it."""
@@ -198,7 +179,7 @@ class TlsTransport:
         except ssl.SSLError:  # it would wait for the client's; or TLS is broken already
             pass
         if self.outgoing.pending:
-            put(self.raw, self.fd, self.outgoing.read())
+            self.raw.write(self.outgoing.read())
 
     def fail(self, error: ssl.SSLError) -> None:
         """What came is not TLS, or not whole: nothing that follows can be understood."""
@@ -207,7 +188,7 @@ class TlsTransport:
         self.input_over = self.output_over = True
         self.complain(f"TLS: {reason(error)}")
         if self.outgoing.pending:
-            put(self.raw, self.fd, self.outgoing.read())  # the alert
+            self.raw.write(self.outgoing.read())  # the alert
         self.raw.abort()
 
     def complain(self, why: str) -> None:

@@ -53,7 +53,7 @@ class WebSocketLink(Link):
             if not self.closed:
                 self.end_turn()  # broken a moment ago; that it is lost we are told in the next turn
             return
-        self.write_now(data)
+        self.transport.write(data)
         self.turn_bytes += len(data)
         if self.turn_bytes > limits.WRITE_TURN_BYTES:
             self.end_turn()
