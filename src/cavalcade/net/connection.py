@@ -111,6 +111,10 @@ class Connection(Link):
     def stop_parsing(self) -> None:
         self.engine.close()
 
+    def connection_lost(self, error: BaseException | None) -> None:
+        Link.connection_lost(self, error)
+        self.engine.release()
+
     def abandon(self) -> None:
         """The client is gone, or as good as gone: whoever waits for it is told, and the request is over."""
         exchange = self.exchange

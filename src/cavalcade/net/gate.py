@@ -161,12 +161,12 @@ class Gate:
             return False
         connected.setblocking(False)
         client: Address | None = None
-        if connected.family == socket.AF_UNIX:
+        if listener.is_unix:
             server: Address = (listener.address.removeprefix("unix:"), None)
             if self._name_peer is not None:
                 client = self._name_peer(connected)
         else:
-            name = connected.getsockname()
+            name = listener.own_name or connected.getsockname()
             server = (_plain(name[0]), name[1])
             client = (_plain(address[0]), address[1])
         if self._context.load >= self._connections_max:

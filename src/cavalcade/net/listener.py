@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 
@@ -28,6 +29,16 @@ class Listener:
     address: str
     file: tuple[int, int] | None = None  # device and inode of a socket file, to know it again when it is to be removed
     proxy_protocol: bool = False  # every connection begins with a PROXY header
+
+    @cached_property
+    def is_unix(self) -> bool:
+        return self.sock.family == socket.AF_UNIX
+
+    @cached_property
+    def own_name(self) -> tuple[str, int] | None:
+        """What our side of every connection to it is called; None where it is bound to all addresses, and each may have another."""
+        name = self.sock.getsockname()
+        return None if name[0] in ("0.0.0.0", "::") else (name[0], name[1])
 
 
 class Inherited(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""A transport that speaks TLS: to the connection above it is one like any other, to the loop's transport below it is a protocol.
+"""A transport that speaks TLS: to the connection above it is one like any other, to the plaintext one below it is a protocol.
 
 The loops have such a layer of their own. This one is the same on each of them; it ends its own side while it reads on, as a plain
 socket can, so that a response is not destroyed by a close; it has no timers, because the sweep has all deadlines; it knows what was
@@ -116,6 +116,7 @@ class TlsTransport:
     def connection_lost(self, error: BaseException | None) -> None:
         self.input_over = self.output_over = True
         self.link.connection_lost(error)
+        del self.link  # no circle, which only the garbage collector could undo
 
     def pause_writing(self) -> None:
         self.link.pause_writing()

@@ -264,6 +264,7 @@ class Transport:
         self.unblock()
         self.held.clear()
         self.size = 0
+        self.paused = False
         if not self.in_turn:
             self.in_turn = True
             self.turn.add(self)
@@ -282,4 +283,5 @@ class Transport:
         try:
             self.protocol.connection_lost(self.error)
         finally:
+            self.protocol = self.error = None  # no circle, which only the garbage collector could undo
             self.sock.close()

@@ -34,7 +34,7 @@ class WebSocketLink(Link):
         """What came behind the request, before the answer to it."""
         if self.before is not None:
             rest = self.before.rest
-            self.before.close()
+            self.before.release()
             self.before = None
             self.resume_reading()
             if rest:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from cavalcade import limits
 from cavalcade.errors import AppProtocolError, NotImplementedByServer, PeerError
@@ -105,10 +106,10 @@ def learn_response_name(name: object) -> tuple[bytes, int]:
     return entry
 
 
-def learn_response_field(field: object) -> tuple[bytes, int, int]:
+def learn_response_field(field: Any) -> tuple[bytes, int, int]:
     """The entry of a field that is not in the table, as an app gives it. Raises `AppProtocolError` where it cannot go onto the wire."""
     try:
-        name, value = field  # type: ignore[misc]
+        name, value = field
     except (TypeError, ValueError):
         raise explain_bad_headers([]) from None
     prefix, kind = RESPONSE_NAMES.get(name) or learn_response_name(name)

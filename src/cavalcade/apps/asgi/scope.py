@@ -45,8 +45,7 @@ def template(
 ) -> dict[str, Any]:
     """What all requests of one connection have in common, and a place for all that they have not: a copy that gets no further key is
     made in one piece. `tls` is the extension of that name (ASGI TLS extension 0.2)."""
-    own = ("method", "path", "raw_path", "query_string", "headers")
-    return {
+    template: dict[str, Any] = {
         "type": "http",
         "asgi": None,
         "http_version": "1.1",
@@ -55,8 +54,15 @@ def template(
         "scheme": scheme,
         "root_path": serving.root_path,
         "extensions": tls,
-        **dict.fromkeys(own if serving.state is None else (*own, "state")),
+        "method": None,
+        "path": None,
+        "raw_path": None,
+        "query_string": None,
+        "headers": None,
     }
+    if serving.state is not None:
+        template["state"] = None
+    return template
 
 
 def on_behalf(template: dict[str, Any], client: Address | None, scheme: str, root_path: str | None) -> dict[str, Any]:
