@@ -146,7 +146,7 @@ class Gate:
     def _accept(self, listener: Listener) -> bool:
         """Accept one connection; False when there is none."""
         try:
-            connected, address = listener.sock.accept()
+            connected, address = listener.accept()
         except (BlockingIOError, InterruptedError):
             return False  # a sibling was faster
         except ConnectionError:

