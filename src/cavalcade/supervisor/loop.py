@@ -87,8 +87,7 @@ class Supervisor:
         self._nurseries: dict[int, NurseryChild] = {}
         self._workers: dict[int, WorkerChild] = {}
         self._guard = Guard(settings, loop, self._workers, self._post)
-        package = settings.app.partition(":")[0].partition(".")[0]
-        self._inspector = Inspector(loop, self._workers, self._guard, package)
+        self._inspector = Inspector(loop, self._workers, self._guard, settings.packages)
         self._journal = facing.journal
         self._boxless = False
         self._done: asyncio.Future[int] = loop.create_future()
