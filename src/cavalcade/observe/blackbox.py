@@ -162,8 +162,8 @@ def frames(text: str) -> list[Frame]:
 
 
 def culprit(stack: Iterable[Frame], packages: Set[str] = frozenset()) -> Frame | None:
-    """The innermost frame of the user's, whose `packages` may be installed; where there is none, the innermost of a library's that is not the
-    event loop itself."""
+    """The innermost frame of the user's, whose `packages` may be installed; where there is none, the innermost of a library's that is
+    not the event loop itself."""
     fallback: Frame | None = None
     for frame in stack:
         if frame.ours:

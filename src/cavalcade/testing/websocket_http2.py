@@ -46,13 +46,8 @@ class H2WebSocket:
         self._websocket = Connection(ConnectionType.CLIENT)
         while not self._offered:
             self._receive()
-        fields = {
-            ":method": "CONNECT",
-            ":protocol": "websocket",
-            ":scheme": parts.scheme,
-            ":authority": authority or parts.netloc,
-            ":path": path,
-        }
+        host = authority or parts.netloc
+        fields = {":method": "CONNECT", ":protocol": "websocket", ":scheme": parts.scheme, ":authority": host, ":path": path}
         self._h2.send_headers(1, [*fields.items(), ("sec-websocket-version", "13")])
         self._flush()
         while not self.status:

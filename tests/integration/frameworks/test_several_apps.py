@@ -112,10 +112,8 @@ def test_over_tls_every_app_is_reached_by_every_protocol_with_and_without_thread
         with H2WebSocket(url, "/hello", signer.client()) as refused:
             assert refused.status == "501"
         server.stop()
-        said = [
-            words for line in server.access_lines for words in ("api starts", "events starts", "events stops", "api stops") if words in line
-        ]
-        assert said == ["api starts", "events starts", "events stops", "api stops"]
+        life = ["api starts", "events starts", "events stops", "api stops"]
+        assert [words for line in server.access_lines for words in life if words in line] == life
 
 
 def test_what_a_wsgi_app_is_told_of_its_connection_is_made_once_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
