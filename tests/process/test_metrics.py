@@ -12,7 +12,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from cavalcade.cli.instances import ANSWER_S, _ask
+from cavalcade.cli.asking import ask
 from cavalcade.testing import LiveServer
 from cavalcade.testing.clients import WAIT_S, Load, get
 
@@ -21,7 +21,7 @@ Scrape = dict[tuple[str, tuple[str, ...]], float]
 
 
 def scrape(project: Any) -> Scrape:
-    status, body = _ask(Path(project.folder / "c.sock"), "GET", "/metrics", ANSWER_S)
+    status, body = ask(Path(project.folder / "c.sock"), "GET", "/metrics")
     assert status == 200
     families = text_string_to_metric_families(body.decode())
     return {(sample.name, tuple(sample.labels.values())): sample.value for family in families for sample in family.samples}
@@ -55,7 +55,7 @@ def test_it_answers_while_every_worker_is_stopped(project: Any) -> None:
             assert value(values, "workers_ready") == 2
             assert value(values, "worker_rss_bytes", "1") > 2**20
             for probe in ("livez", "readyz", "startupz"):
-                assert _ask(project.folder / "c.sock", "GET", f"/{probe}", ANSWER_S)[0] == 200
+                assert ask(project.folder / "c.sock", "GET", f"/{probe}")[0] == 200
         finally:
             for pid in workers:
                 os.kill(pid, signal.SIGCONT)
@@ -65,7 +65,7 @@ def test_the_probes_say_no_before_it_has_started_and_while_it_drains(project: An
     project.deploy(gated=True)
 
     def probes() -> list[int]:
-        return [_ask(project.folder / "c.sock", "GET", f"/{probe}", ANSWER_S)[0] for probe in ("livez", "readyz", "startupz")]
+        return [ask(project.folder / "c.sock", "GET", f"/{probe}")[0] for probe in ("livez", "readyz", "startupz")]
 
     with project.server("--control", "c.sock", "--drain-delay", "100", ready=False, workers=1) as server:
         server.wait_line("^importing v1", WAIT_S)
@@ -101,7 +101,7 @@ def test_totals_never_go_down(project: Any, load: Loaded) -> None:
         try:
             server.signal(signal.SIGHUP)
             until(project, lambda values: value(values, "restarts_total", "reload") == 2 and value(values, "generation") == 2)
-            assert _ask(project.folder / "c.sock", "POST", "/workers/all/recycle", WAIT_S)[0] == 200
+            assert ask(project.folder / "c.sock", "POST", "/workers/all/recycle", WAIT_S)[0] == 200
             assert value(scrape(project), "restarts_total", "asked") == 2
             failed_before = list(traffic.failures)
             os.kill(server.worker_pids[0], signal.SIGKILL)
