@@ -71,7 +71,7 @@ def worker_number(text: str) -> int:
 
 
 def no_worker(text: str) -> Answer:
-    return reject(404, f"There is no worker {text[:40]}.", fix="GET /workers lists them; `cavalcade status` does")
+    return reject(404, f"There is no worker {text[:40]}.", fix="`cavalcade status` lists them, and GET /workers")
 
 
 async def config(asked: Asked) -> Answer:

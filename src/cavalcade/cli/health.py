@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import click
+import msgspec
 
-from cavalcade.cli.control import find_chosen, takes_choice
+from cavalcade.admin.answers import Reply
+from cavalcade.cli.choice import find_chosen, print_json, takes_choice, takes_json
 from cavalcade.errors import ControlError
 from cavalcade.supervisor.status import QUESTIONS, answer
 
@@ -19,7 +21,8 @@ from cavalcade.supervisor.status import QUESTIONS, answer
 )
 @click.argument("question", type=click.Choice(QUESTIONS), default="ready")
 @takes_choice
-def health(question: str, **choice: Any) -> None:
+@takes_json()
+def health(question: str, as_json: bool, **choice: Any) -> None:
     """Ask the supervisor, which never waits behind the app.
 
     \b
@@ -31,4 +34,7 @@ def health(question: str, **choice: Any) -> None:
     yes, line = answer(status, question)
     if not yes:
         raise ControlError(f"{status.name} is not {question}: {line}.")
-    click.echo(f"{question}: {line}")
+    if as_json:
+        print_json(msgspec.json.encode(Reply("yes", line)))
+    else:
+        click.echo(f"{question}: {line}")

@@ -1,11 +1,10 @@
-"""Finding a running server by its control socket, and talking to it: HTTP over a unix socket, with the standard library."""
+"""Finding a running server by its control socket, and talking to it."""
 
 from __future__ import annotations
 
 import http.client
 import os
-import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -13,25 +12,10 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from cavalcade.admin.answers import Reply
+from cavalcade.cli.asking import ANSWER_S, ask, follow
 from cavalcade.errors import ChangeRefused, ControlError, UsageError
 from cavalcade.supervisor import runtime_dir
 from cavalcade.supervisor.status import Status
-
-ANSWER_S = 10.0  # for what is answered at once; a supervisor never waits for anything
-
-
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: Path, timeout: float | None) -> None:
-        super().__init__("localhost")
-        self._path = path
-        self._timeout = timeout
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self._timeout)
-        self.sock.connect(str(self._path))
 
 
 @dataclass(frozen=True)
@@ -63,27 +47,44 @@ class Instance:
         app = f" ({status.app})" if status.app != status.name else ""
         return f"{status.name}{app}, pid {status.pid}, {', '.join(status.listeners)}"
 
+    def get(self, *words: str, **query: object) -> bytes:
+        """What there is to see, as JSON. Raises as `post`."""
+        return self._ask("GET", words, query)
+
+    def follow(self, *words: str, **query: object) -> Iterator[tuple[str, bytes]]:
+        """Events and their data, until the server stops. Raises `ControlError`."""
+        try:
+            yield from follow(self.path, _target(words, query))
+        except (OSError, http.client.HTTPException) as error:
+            raise ControlError(f"{self.label}: it does not tell: {_reason(error)}.", fix="Look at its log") from error
+
     def post(self, *words: str, wait: bool = True, **query: object) -> Reply:
         """Ask for something and wait until it is done. Raises `UsageError` where it makes no sense, `ChangeRefused` where it has
         failed, `ControlError` where the server stops or is lost."""
-        target = f"/{'/'.join(quote(word, safe='') for word in words)}"
-        parameters = urlencode({**query, **({} if wait else {"wait": 0})})
+        return msgspec.json.decode(self._ask("POST", words, {**query, **({} if wait else {"wait": 0})}, timeout=None), type=Reply)
+
+    def _ask(self, method: str, words: Sequence[str], query: Mapping[str, object], timeout: float | None = ANSWER_S) -> bytes:
         try:
-            status, body = _ask(self.path, "POST", f"{target}?{parameters}" if parameters else target, None)
+            status, body = ask(self.path, method, _target(words, query), timeout)
+            if status in (200, 202):
+                return body
             reply = msgspec.json.decode(body, type=Reply)
         except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
             raise ControlError(f"{self.label}: it did not answer: {_reason(error)}.", fix="Look at its log") from error
-        if status in (200, 202):
-            return reply
         kind = {403: ControlError, 409: ChangeRefused, 503: ControlError}.get(status, UsageError)
         raise kind(reply.text, fix=reply.fix, trace=reply.trace)
+
+
+def _target(words: Sequence[str], query: Mapping[str, object]) -> str:
+    path = f"/{'/'.join(quote(word, safe='') for word in words)}"
+    return f"{path}?{urlencode(query)}" if query else path
 
 
 def find(choice: Choice, environ: Mapping[str, str]) -> Instance:
     """The one server that is meant. Raises `ControlError` where there is none, `UsageError` where there are several."""
     if choice.control:
         return _at(Path(choice.control), choice.said)
-    running = _running(environ)
+    running, _ = look_through(environ)
     fits = [each for each in running if choice.pid in (0, each.status.pid) and choice.name in ("", each.status.name, each.status.app)]
     if len(fits) == 1:
         return fits[0]
@@ -105,14 +106,15 @@ def _wanted(choice: Choice) -> str:
     return " and ".join(f"{what} {value}" for what, value in (("pid", choice.pid), ("name", choice.name)) if value)
 
 
-def _running(environ: Mapping[str, str]) -> list[Instance]:
-    found = []
+def look_through(environ: Mapping[str, str]) -> tuple[list[Instance], dict[Path, str]]:
+    """Every running server of this user, and of the other sockets why they do not answer: whose server is gone, or going."""
+    found, silent = [], {}
     for path in runtime_dir.sockets(environ):
         try:
             found.append(_get_status(path))
-        except (OSError, ControlError, http.client.HTTPException, msgspec.DecodeError):
-            continue  # it is gone, or going, or not ours
-    return found
+        except (OSError, ControlError, http.client.HTTPException, msgspec.DecodeError) as error:
+            silent[path] = _reason(error)
+    return found, silent
 
 
 def _at(path: Path, said: str) -> Instance:
@@ -122,28 +124,28 @@ def _at(path: Path, said: str) -> Instance:
         raise ControlError(f"There is no control socket {path}{said}.", fix="Was the server started with this --control?") from None
     except ConnectionRefusedError:
         raise ControlError(f"Nobody listens on {path}{said}.", fix="The server that made it is gone: start it again") from None
+    except PermissionError:
+        fix = f"It is for its own user: {_owner(path)}"
+        raise ControlError(f"This user ({os.getuid()}) may not connect to {path}{said}.", fix=fix) from None
     except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
         raise ControlError(f"{path}{said} does not answer as a control socket: {_reason(error)}.") from error
 
 
+def _owner(path: Path) -> str:
+    try:
+        return f"ask as user {path.stat().st_uid}, with sudo -u for example"
+    except OSError:
+        return "not even its directory can be looked into"
+
+
 def _get_status(path: Path) -> Instance:
-    status, body = _ask(path, "GET", "/status", ANSWER_S)
+    status, body = ask(path, "GET", "/status")
     if status == 403:
         refused = msgspec.json.decode(body, type=Reply)
         raise ControlError(f"{path}: {refused.text}", fix=refused.fix)
     if status != 200:
         raise http.client.HTTPException(f"status {status}")
     return Instance(path, msgspec.json.decode(body, type=Status), body)
-
-
-def _ask(path: Path, method: str, target: str, timeout: float | None) -> tuple[int, bytes]:
-    connection = _Connection(path, timeout)
-    try:
-        connection.request(method, target, headers={"Connection": "close"})
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
 
 
 def _reason(error: BaseException) -> str:

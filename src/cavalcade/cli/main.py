@@ -14,13 +14,14 @@ import click
 from cavalcade import build
 from cavalcade.cli.check import check
 from cavalcade.cli.config_show import config
-from cavalcade.cli.control import recycle, reload, scale, status, stop
 from cavalcade.cli.deploy import deploy
 from cavalcade.cli.doctor import doctor
 from cavalcade.cli.health import health
+from cavalcade.cli.look import inspect, logs, ps, status
 from cavalcade.cli.parameters import write_epilog, write_options
 from cavalcade.cli.report import Screen
 from cavalcade.cli.serve import serve
+from cavalcade.cli.steer import drain, log_level, recycle, reload, scale, stop
 from cavalcade.errors import CavalcadeError, UsageError
 from cavalcade.supervisor import upgrade
 
@@ -76,7 +77,7 @@ def cavalcade() -> None:
 cavalcade.add_command(serve)
 cavalcade.add_command(check)
 cavalcade.add_command(config)
-for _command in (status, health, reload, scale, recycle, stop, deploy, doctor):
+for _command in (ps, status, inspect, logs, health, reload, scale, recycle, drain, stop, log_level, deploy, doctor):
     cavalcade.add_command(_command)
 
 

@@ -322,6 +322,11 @@ def _trace(record: logging.LogRecord, formatter: logging.Formatter) -> str:
     return str(text).rstrip("\n")
 
 
+def printable(text: str) -> str:
+    """`text` without anything that a terminal would obey."""
+    return _CONTROLS.sub(_escape, text)
+
+
 def _escape(match: re.Match[str]) -> str:
     return f"\\x{ord(match[0]):02x}"
 

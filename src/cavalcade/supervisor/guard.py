@@ -19,7 +19,7 @@ from cavalcade.config.options import Settings
 from cavalcade.observe import blackbox, deaths
 from cavalcade.observe.deaths import Facts, OomCounters
 from cavalcade.supervisor import events as on
-from cavalcade.supervisor import verdicts
+from cavalcade.supervisor import signals, verdicts
 from cavalcade.supervisor.children import WorkerChild
 from cavalcade.supervisor.stalls import Stalls
 from cavalcade.supervisor.verdicts import Evidence
@@ -146,7 +146,7 @@ class Guard:
             return seen
         worker.box.rewind()
         try:
-            os.kill(pid, blackbox.DUMP_SIGNAL)
+            signals.signal_main_thread(pid, blackbox.DUMP_SIGNAL)
             os.kill(pid, blackbox.ASK_SIGNAL)
         except ProcessLookupError:  # it is dead, and that is told elsewhere
             pass

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from signal import SIGABRT, SIGKILL, SIGTERM, Signals
 from typing import Any
 
@@ -95,12 +95,13 @@ class Supervisor:
         self._journal = facing.journal
         self._boxless = False
         self._done: asyncio.Future[int] = loop.create_future()
-        self._front = facing.new_front(self._new_desk(facing.origins)) if facing.new_front is not None else None
+        self._origins = dict(facing.origins)
+        self._front = facing.new_front(self._new_desk()) if facing.new_front is not None else None
 
-    def _new_desk(self, origins: Mapping[str, str]) -> Desk:
+    def _new_desk(self) -> Desk:
         return Desk(
             settings=lambda: self._settings,
-            origins=origins,
+            origins=self._origins,
             environ=os.environ,
             journal=self._journal,
             post=self._post,
@@ -257,6 +258,7 @@ class Supervisor:
         """In every process there is, and those to come. Raises `ValueError`."""
         level = logs.level(name)
         self._settings = dataclasses.replace(self._settings, log_level=level)
+        self._origins["log_level"] = "changed while it runs"
         for nursery in self._nurseries.values():
             nursery.link.send(say.encode(say.SetLogLevel(level)))
         for worker in self._workers.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -39,3 +40,18 @@ def adopt_orphans(wanted: bool) -> None:
     """Linux: become the parent of workers whose nursery has died, so that we learn how they end. Elsewhere nothing happens."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0)
+
+
+def signal_main_thread(pid: int, signum: signal.Signals | int) -> None:
+    """As `os.kill`, but to the main thread and to no other. Raises `ProcessLookupError`.
+
+    kill(2) is for a process: where its main thread has another signal pending the kernel picks any thread, and one that answers with the
+    stack it stands at would blame whatever an idle thread of a pool waits for.
+    """
+    try:
+        send = ctypes.CDLL(None).tgkill  # Linux, where a main thread has the number of its process
+    except AttributeError:  # another system, or musl
+        os.kill(pid, signum)
+        return
+    if send(pid, pid, int(signum)) != 0:
+        raise ProcessLookupError(pid)

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 from typing import Any
 
+import httpx
 import pytest
 
 started: contextvars.ContextVar[str] = contextvars.ContextVar("started", default="")
@@ -72,8 +73,6 @@ def test_connections_beside_each_other(run: Any, serve: Any) -> None:
 
 
 def test_streams_of_one_http2_connection(run: Any, serve: Any) -> None:
-    httpx = pytest.importorskip("httpx")
-
     async def main() -> None:
         async with serve(app) as served:
             async with httpx.AsyncClient(http1=False, http2=True, base_url=served.url) as client:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 GET = b"GET /stuck?a=b HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -184,8 +185,6 @@ def test_an_app_whose_client_is_gone_ends_too(run: Any, serve: Any) -> None:
 
 
 def test_over_http2_only_the_stream_is_given_up(run: Any, serve: Any) -> None:
-    httpx = pytest.importorskip("httpx")
-
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/next":
             await answer(send)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from cavalcade import limits
-from cavalcade.board.ledger_words import BYTES_SENT, REQUESTS, Sums
+from cavalcade.board.ledger_words import BYTES_SENT, REQUESTS, SHED, Sums
 from cavalcade.testing.http2 import GET, POST, make
 
 HEAD = [(b":method", b"HEAD"), *GET[1:]]
@@ -262,7 +262,7 @@ def test_too_many_at_once_are_answered_503(run: Any, serve: Any, speak: Any) -> 
             ] * 2
             go.set()
             assert [(await client.over(number)).status for number in (1, 3)] == [200, 200]
-            assert served.server._context.serving.totals.shed == 2
+            assert served.server._context.serving.ledger.get(SHED) == 2
             assert any("limit_concurrency" in line for line in served.log())
 
     run(main())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cavalcade.cli.control import describe
+from cavalcade.cli.describe import describe
 from cavalcade.cli.main import main
 from cavalcade.supervisor import runtime_dir
 from cavalcade.supervisor.status import ReloadStatus, Status, WorkerStatus

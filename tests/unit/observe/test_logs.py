@@ -264,7 +264,6 @@ def test_a_log_config_without_a_word_on_us_leaves_our_own_handlers(tmp_path: Pat
 
 
 def test_uvicorns_access_formatter_understands_our_records(tmp_path: Path) -> None:
-    pytest.importorskip("uvicorn")
     config = {
         "formatters": {"f": {"()": "uvicorn.logging.AccessFormatter", "fmt": "%(client_addr)s %(request_line)s %(status_code)s"}},
         "handlers": {"h": {"class": "logging.StreamHandler", "formatter": "f"}},
