@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from cavalcade.board.ledger_words import SHED
+
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 HELD = b"GET /held HTTP/1.1\r\nHost: test\r\n\r\n"
 
