@@ -12,6 +12,7 @@ REQUEST_LINE_BYTES = 8 * KIB  # RFC 9112 section 3 asks for at least 8000; over 
 PROXY_HEADER_BYTES = 4 * KIB  # a PROXY protocol header, TLVs included; HAProxy sends 536 at most, and certificates need more
 FORWARDED_KEPT_BYTES = 128  # what a request says of its client is remembered, read, if it is no longer than this ...
 FORWARDED_KEPT = 2048  # ... for so many; at about 700 bytes each that is 1.4 MiB
+ROUTED_KEPT = 512  # connections whose WSGI environ is kept ready, where there are several apps; at about 2 KiB each that is 1 MiB
 HEADER_FIELDS = 100  # gunicorn's limit_request_fields; over it: HeadTooLarge -> 431
 HEAD_BYTES = 64 * KIB  # nginx 4 x 8 KiB, tomcat 8 KiB, node 16 KiB; over it: HeadTooLarge -> 431
 LEADING_EMPTY_LINES_BYTES = 64  # RFC 9112 section 2.2: some clients send a stray CRLF before the request line

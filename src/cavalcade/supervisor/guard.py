@@ -57,7 +57,7 @@ class Guard:
         self._loop = loop
         self._workers = workers
         self._post = post
-        self._package = settings.app.partition(":")[0].partition(".")[0]
+        self._packages = settings.packages
         self._patience_s = settings.stall_warn
         self._boot_s = settings.boot_timeout - min(limits.BOOT_STACK_S, settings.boot_timeout / 2)
         self._watch = Watch(settings.stall_warn, settings.stall_kill, time.monotonic())
@@ -124,10 +124,10 @@ class Guard:
             elif ward.seen and not ward.told:  # it has had the time between two looks to answer
                 ward.told = True
                 stack = worker.box.stack()
-                frame = blackbox.culprit(stack, self._package)
+                frame = blackbox.culprit(stack, self._packages)
                 if frame is None:  # the loop turns, so it is the lifespan that waits
                     stack = blackbox.frames(worker.box.notes().awaiting)
-                    frame = blackbox.culprit(stack, self._package)
+                    frame = blackbox.culprit(stack, self._packages)
                 where = f": it is in {frame.show()}" if frame else ""
                 self._post(on.BootStack(worker.worker_id, where, blackbox.show_stack(stack, STACK_FRAMES)))
 
@@ -191,7 +191,7 @@ class Guard:
             log.warning("%s", verdicts.machine(self._told.ended - self._told.began), extra=STALL)
 
     def _new_evidence(self) -> Evidence:
-        return Evidence(package=self._package, patience_s=self._patience_s, asked_at=time.monotonic())
+        return Evidence(packages=self._packages, patience_s=self._patience_s, asked_at=time.monotonic())
 
     def _latest(self, worker: WorkerChild) -> Evidence:
         """What was seen when it last fell silent, and what it has written since."""

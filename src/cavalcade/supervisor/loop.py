@@ -87,11 +87,10 @@ class Supervisor:
         self._nurseries: dict[int, NurseryChild] = {}
         self._workers: dict[int, WorkerChild] = {}
         self._guard = Guard(settings, loop, self._workers, self._post)
-        package = settings.app.partition(":")[0].partition(".")[0]
         self._recent = Recent()
         self._heritage = Heritage(board, self._guard.stalls)
         self._sources = status.Sources(state, board, self._recent, self._guard, self._heritage)
-        self._inspector = Inspector(loop, self._workers, self._guard, package)
+        self._inspector = Inspector(loop, self._workers, self._guard, settings.packages)
         self._journal = facing.journal
         self._boxless = False
         self._done: asyncio.Future[int] = loop.create_future()

@@ -265,8 +265,7 @@ class Worker:
         if serving is None:
             self._send(channel.Inspected(order.request, 0))
             return
-        package = self._post.settings.app.partition(":")[0].partition(".")[0]
-        self._send(Inspection(serving, package).take(order.request, order.limit))
+        self._send(Inspection(serving, self._post.settings.packages).take(order.request, order.limit))
 
     def _send(self, report: channel.Report) -> None:
         self._outbox.say(report)

@@ -189,11 +189,10 @@ class Server:
             tls=place.tls,
             connections_max=place.connections_max,
         )
-        package = settings.app.partition(":")[0].partition(".")[0]
-        timeouts = RequestTimeouts(serving, settings.request_timeout, package) if settings.request_timeout else None
+        timeouts = RequestTimeouts(serving, settings.request_timeout, settings.packages) if settings.request_timeout else None
         self._sweep = Sweep(self._context, date_header=settings.date_header, also=timeouts.look if timeouts is not None else None)
         self._recycle = Recycle(settings, serving.ledger, time.monotonic())
-        self._threads = Threads(serving, place.row, place.executor, warn_s=settings.stall_warn, package=package)
+        self._threads = Threads(serving, place.row, place.executor, warn_s=settings.stall_warn, packages=settings.packages)
         witness = Witness(serving, settings.stall_warn, place.box, place.stalled) if place.stalled is not None else None
         self._heartbeat = Heartbeat(self._context, place.row, self._on_totals, witness)
 
