@@ -16,6 +16,7 @@ class StallStatus(msgspec.Struct):
     count: int = 0
     requests: int = 0
     seconds: float = 0.0
+    delay_s: float = 0.0
 
 
 class Stalls:

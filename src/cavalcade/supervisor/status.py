@@ -30,7 +30,23 @@ class WorkerStatus(msgspec.Struct):
     in_flight: int
     connections: int
     retiring: str = ""
-    rss: int = 0  # bytes, as of the last second
+    rss: int = 0  # as of the last second
+    pss: int = 0  # as of the last few
+    slot: int = 0
+    requests_per_s: float = 0.0
+    p50_s: float = 0.0
+    p95_s: float = 0.0
+    p99_s: float = 0.0
+    busy: float = 0.0
+    loop_lag_s: float = 0.0
+    blocked: bool = False  # its loop does not turn, for longer than stall_warn
+    stopped: bool = False  # by SIGSTOP, as far as anybody has looked
+    queued: int = 0
+    threads_busy: int = 0
+    threads: int = 0
+    connections_by: dict[str, int] = {}
+    restarts: int = 0
+    last_restart: str = ""
 
 
 class ReloadStatus(msgspec.Struct):
@@ -68,6 +84,13 @@ class Status(msgspec.Struct):
     in_flight: int
     totals: dict[str, int]
     requests_per_s: float = 0.0
+    errors_per_s: float = 0.0  # responses 5xx
+    p50_s: float = 0.0
+    p95_s: float = 0.0
+    p99_s: float = 0.0
+    queued: int = 0
+    accept_queue: int = 0
+    connections_by: dict[str, int] = {}
     restarts: dict[str, int] = {}
     stalls: list[StallStatus] = []
 
