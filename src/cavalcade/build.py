@@ -30,6 +30,7 @@ HOT_MODULES = (
     "apps.asgi.exchange",
     "apps.asgi.websocket",
     "board.row",
+    "board.ledger",
     "observe.access",
     "net.context",
     "net.link",

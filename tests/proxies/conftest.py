@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import http.client
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -314,17 +313,17 @@ class Front:
 def front(need: Callable[[str], str], printed: Callable[..., Path]) -> Callable[..., Front]:
     """Starts a proxy in front of addresses."""
 
-    def start(proxy: str, upstreams: Sequence[str], *options: str, first: str = "/echo?first", https: str = "") -> Front:
-        """`https` takes the place of the remark on it."""
+    def start(
+        proxy: str, upstreams: Sequence[str], *options: str, first: str = "/echo?first", edit: Callable[[str], str] | None = None
+    ) -> Front:
+        """`edit` gets the text of the printed file and returns what is to be used."""
         need(proxy)
         port = free_port()
         words = [word for address in upstreams for word in ("--upstream", address)]
         folder = printed(proxy, *words, "--listen", f"127.0.0.1:{port}", *options)
-        if https:
+        if edit is not None:
             (config,) = folder.iterdir()
-            text, found = re.subn("# HTTPS: .*", lambda _: https, config.read_text())
-            assert found == 1, text
-            config.write_text(text)
+            config.write_text(edit(config.read_text()))
         return Front(proxy, folder, port, first)
 
     return start

@@ -371,6 +371,12 @@ class Settings:
     )
     traceback: bool = option(False, "Show whole tracebacks, not only the app's own frames.", "logs")
 
+    @property
+    def packages(self) -> frozenset[str]:
+        """The apps' own packages: their code is the user's wherever it is installed."""
+        names = [table.app for table in self.apps] or [self.app]
+        return frozenset(filter(None, (name.partition(":")[0].partition(".")[0] for name in names)))
+
 
 def info(field: dataclasses.Field[Any]) -> OptionInfo:
     """What `option()` was told about this field of `Settings`."""

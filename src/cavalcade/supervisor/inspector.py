@@ -44,11 +44,11 @@ class Inspection(msgspec.Struct, omit_defaults=True):
 class Inspector:
     """`workers` is the supervisor's own table, by number; `package` the app's own."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, workers: Mapping[int, WorkerChild], guard: Guard, package: str) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, workers: Mapping[int, WorkerChild], guard: Guard, packages: frozenset[str]) -> None:
         self._loop = loop
         self._workers = workers
         self._guard = guard
-        self._package = package
+        self._packages = packages
         self._last = 0
         self._asked: dict[int, asyncio.Future[channel.Inspected]] = {}
         self._looking: dict[int, asyncio.Task[Inspection]] = {}
@@ -94,7 +94,7 @@ class Inspector:
         if worker.link.ended:
             return msgspec.structs.replace(outline, note="It has just ended.")
         notes = box.notes() if box is not None and box.fd >= 0 else Notes()
-        culprit = blackbox.culprit(stack, self._package)
+        culprit = blackbox.culprit(stack, self._packages)
         return msgspec.structs.replace(
             outline,
             in_flight=max(outline.in_flight, notes.in_flight),
@@ -102,7 +102,7 @@ class Inspector:
             blocked=True,
             note=_note(outline, seen, bool(stack)),
             where=culprit.show() if culprit is not None else "",
-            stack=inspection.show(reversed(stack), self._package),
+            stack=inspection.show(reversed(stack), self._packages),
         )
 
 

@@ -32,9 +32,9 @@ _TEXT_CHARS = 512
 class Inspection:
     """One look at a worker, from inside of its loop. `package` is the app's own, wherever it is installed."""
 
-    def __init__(self, serving: Serving, package: str) -> None:
+    def __init__(self, serving: Serving, packages: frozenset[str]) -> None:
         self._serving = serving
-        self._package = package
+        self._packages = packages
         self._threads = sys._current_frames()
         self._explained = {threading.get_ident()}  # threads whose work is known by now
         self._helpers: dict[int, list[list[FrameType]]] | None = None
@@ -52,7 +52,7 @@ class Inspection:
         environ: Any = getattr(call, "environ", None) or {}
         frames = self._stack(call)
         stack = [witness.describe(frame) for frame in frames]
-        culprit = blackbox.culprit(reversed(stack), self._package)
+        culprit = blackbox.culprit(reversed(stack), self._packages)
         method, _, target = call.request_line().partition(" ")
         request_id = str(scope.get(REQUEST_ID) or environ.get(REQUEST_ID) or "")
         return channel.LiveRequest(
@@ -65,7 +65,7 @@ class Inspection:
             route=quoted(str(requests.route(scope) or ""))[:_TEXT_CHARS] if scope else "",
             request_id=request_id,
             where=culprit.show() if culprit is not None else "",
-            stack=show(stack, self._package),
+            stack=show(stack, self._packages),
         )
 
     def _stack(self, call: Call) -> list[FrameType]:
@@ -119,15 +119,15 @@ class Inspection:
         found = []
         for ident, frame in self._threads.items():
             stack = [witness.describe(each) for each in _inwards(frame)]
-            if ident in self._explained or ident not in names or all(each.ours or each.library(self._package) for each in stack):
+            if ident in self._explained or ident not in names or all(each.ours or each.library(self._packages) for each in stack):
                 continue
-            found.append(channel.ThreadStack(names[ident], show(stack, self._package)))
+            found.append(channel.ThreadStack(names[ident], show(stack, self._packages)))
         return found
 
 
-def show(stack: Iterable[Frame], package: str) -> list[channel.StackFrame]:
+def show(stack: Iterable[Frame], packages: frozenset[str]) -> list[channel.StackFrame]:
     """The frames that are not our own, the last of them where there are very many."""
-    shown = [channel.StackFrame(frame.short(), not frame.library(package)) for frame in stack if not frame.ours]
+    shown = [channel.StackFrame(frame.short(), not frame.library(packages)) for frame in stack if not frame.ours]
     return shown[-limits.INSPECT_FRAMES :]
 
 

@@ -1,89 +1,15 @@
-"""A WebSocket over HTTP/2 (RFC 8441), with the frames of `h2` and the messages of `wsproto`: two libraries by other authors."""
+"""The HTTP/2 client of nghttp2, where it is installed."""
 
 from __future__ import annotations
 
 import shutil
-import socket
-import ssl
-from urllib.parse import urlsplit
 
 import pytest
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.events import DataReceived, RemoteSettingsChanged, ResponseReceived
-from h2.settings import SettingCodes
-from wsproto.connection import Connection, ConnectionType
-from wsproto.events import CloseConnection, Event, Message
-
-WAIT_S = 10.0
-
-
-class H2WebSocket:
-    """One WebSocket on a connection of its own. `http` URLs are spoken with prior knowledge."""
-
-    def __init__(self, url: str, path: str, context: ssl.SSLContext | None = None) -> None:
-        parts = urlsplit(url)
-        assert parts.hostname is not None
-        self._sock: socket.socket = socket.create_connection((parts.hostname, parts.port or 0), timeout=WAIT_S)
-        if context is not None:
-            context.set_alpn_protocols(["h2"])
-            self._sock = context.wrap_socket(self._sock, server_hostname="localhost")
-        self._h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
-        self._h2.initiate_connection()
-        self._messages: list[Message[str] | Message[bytes] | CloseConnection] = []
-        self._flush()
-        self._offered = False
-        self.status = ""
-        self._websocket = Connection(ConnectionType.CLIENT)
-        while not self._offered:
-            self._receive()
-        fields = {":method": "CONNECT", ":protocol": "websocket", ":scheme": parts.scheme, ":authority": parts.netloc, ":path": path}
-        self._h2.send_headers(1, [*fields.items(), ("sec-websocket-version", "13")])
-        self._flush()
-        while not self.status:
-            self._receive()
-
-    def send(self, event: Event) -> None:
-        self._h2.send_data(1, self._websocket.send(event))
-        self._flush()
-
-    def receive(self) -> Message[str] | Message[bytes] | CloseConnection:
-        """The next message, or the Close."""
-        while not self._messages:
-            self._receive()
-        return self._messages.pop(0)
-
-    def close(self) -> None:
-        self._sock.close()
-
-    def _flush(self) -> None:
-        self._sock.sendall(self._h2.data_to_send())
-
-    def _receive(self) -> None:
-        data = self._sock.recv(65536)
-        assert data, "the server has closed the connection"
-        for event in self._h2.receive_data(data):
-            if isinstance(event, RemoteSettingsChanged) and SettingCodes.ENABLE_CONNECT_PROTOCOL in event.changed_settings:
-                self._offered = True
-            elif isinstance(event, ResponseReceived):
-                self.status = dict(event.headers)[":status"]  # type: ignore[assignment, unused-ignore]
-            elif isinstance(event, DataReceived):
-                self._h2.acknowledge_received_data(event.flow_controlled_length, 1)
-                if event.data:  # the end of the stream may come alone, and wsproto takes nothing after a Close
-                    self._websocket.receive_data(event.data)
-                self._messages += [each for each in self._websocket.events() if isinstance(each, Message | CloseConnection)]
-        self._flush()
-
-
-@pytest.fixture(scope="session")
-def h2_websocket() -> type[H2WebSocket]:
-    """The class of the clients."""
-    return H2WebSocket
 
 
 @pytest.fixture(scope="session")
 def nghttp() -> str:
-    """The HTTP/2 client of nghttp2."""
+    """The program."""
     found = shutil.which("nghttp")
     if found is None:
         pytest.skip("nghttp is not installed (Debian's nghttp2-client)")

@@ -19,6 +19,7 @@ from wsproto.events import BytesMessage, CloseConnection, TextMessage
 
 from cavalcade.testing import LiveServer
 from cavalcade.testing.certificates import Authority
+from cavalcade.testing.websocket_http2 import H2WebSocket
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 MIB = 1 << 20
@@ -170,8 +171,8 @@ def test_echo_by_websockets(site: Site, protocol: str) -> None:
 
 @example("websocket_echo")
 @pytest.mark.parametrize("protocol", ["h2c", "h2"])
-def test_echo_over_http2_by_wsproto(site: Site, protocol: str, h2_websocket: Any) -> None:
-    socket = h2_websocket(site.url(protocol, ""), "/", site.tls(protocol))
+def test_echo_over_http2_by_wsproto(site: Site, protocol: str) -> None:
+    socket = H2WebSocket(site.url(protocol, ""), "/", site.tls(protocol))
     assert socket.status == "200"
     socket.send(TextMessage("text"))
     assert socket.receive().data == "text"
@@ -185,13 +186,13 @@ def test_echo_over_http2_by_wsproto(site: Site, protocol: str, h2_websocket: Any
 
 
 @example("websocket_chat")
-def test_a_chat_between_all_protocols(site: Site, h2_websocket: Any) -> None:
+def test_a_chat_between_all_protocols(site: Site) -> None:
     """In each room there is one who came over HTTP/1.1 and one who came over HTTP/2."""
 
     async def talk(one: str, two: str) -> None:
         async with websockets.connect(site.url(one, "/chat?name=ann").replace("http", "ws"), ssl=site.tls(one)) as ann:
             assert await ann.recv() == "ann is here"
-            bob = await asyncio.to_thread(h2_websocket, site.url(two, ""), "/chat?name=bob", site.tls(two))
+            bob = await asyncio.to_thread(H2WebSocket, site.url(two, ""), "/chat?name=bob", site.tls(two))
             assert await ann.recv() == bob.receive().data == "bob is here"
             bob.send(TextMessage("hello"))
             assert await ann.recv() == bob.receive().data == "bob: hello"
