@@ -47,13 +47,15 @@ _SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """A command in a terminal of its own, 150 columns wide."""
+    """A command in a terminal of its own."""
 
-    def __init__(self, *words: str, code: str = RUN) -> None:
+    def __init__(self, *words: str, code: str = RUN, columns: int = 150) -> None:
         self._master, self._slave = pty.openpty()
-        fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 150, 0, 0))
+        fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         self.settings = termios.tcgetattr(self._slave)
-        env = {**os.environ, "TERM": "xterm-256color"}
+        env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")} | {
+            "TERM": "xterm-256color"
+        }
         command = [sys.executable, "-c", code, *words]
         self.process = subprocess.Popen(command, stdin=self._slave, stdout=self._slave, stderr=self._slave, env=env, start_new_session=True)
         self.said = ""
@@ -174,6 +176,13 @@ def test_it_shows_every_worker_sorts_dumps_stacks_replaces_and_quits(server: Liv
         terminal.until(r"\b3 +\d+ +1 +ready")
         assert terminal.quit() == 0
         assert terminal.restored()
+
+
+def test_in_a_narrow_terminal_whole_columns_are_left_out(server: LiveServer, folder: Path) -> None:
+    pytest.importorskip("rich", reason="top draws with rich")
+    with Terminal("top", "--control", str(folder / "c.sock"), columns=80) as terminal:
+        assert "…" not in terminal.until(r"slot▲ .*")
+        assert terminal.quit() == 0
 
 
 def test_it_says_when_the_server_has_gone_and_leaves_the_terminal_as_it_was(folder: Path) -> None:

@@ -15,7 +15,7 @@ from rich.text import Text
 from cavalcade.cli import describe, worker_table
 from cavalcade.cli.instances import Instance
 from cavalcade.cli.keys import Keys
-from cavalcade.cli.worker_table import COLUMNS
+from cavalcade.cli.worker_table import COLUMNS, Column
 from cavalcade.errors import ControlError, UsageError
 from cavalcade.observe.logs import printable
 from cavalcade.supervisor.inspector import Inspection
@@ -25,8 +25,8 @@ KEYS = "up/down choose · s/S sort · o other way · d stacks · r recycle · q 
 IN_STACKS = "up/down scroll · d look again · escape back · q quit"
 LATE_S, VERY_LATE_S = 0.1, 0.25  # of a loop; requests notice
 BUSY = 0.9
-_PLAIN = [column for column in COLUMNS if column.title not in ("requests", "conns")]  # they only grow, or say less than `in flight`
-_WIDE_CHARS = 130  # a terminal that has room for all of them
+GAP = 2  # columns of the terminal between two of the table
+_LEAST_USEFUL = ("requests", "conns", "gen", "last reason", "worker", "restarts", "age")  # left out first where there is no room for all
 
 
 @dataclass
@@ -151,10 +151,21 @@ def draw(view: View, width: int, height: int) -> Group:
     return Group(*head, _table(view, width, max(1, left - 1 - len(below))), *below)
 
 
+def _fitting(workers: list[WorkerStatus], width: int) -> list[Column]:
+    """The columns there is room for."""
+    widths = {column.title: max(len(column.title) + 1, *(len(column.show(worker)) for worker in workers), 0) + GAP for column in COLUMNS}
+    columns = list(COLUMNS)
+    for title in _LEAST_USEFUL:
+        if sum(widths[column.title] for column in columns) - GAP <= width:
+            break
+        columns = [column for column in columns if column.title != title]
+    return columns
+
+
 def _table(view: View, width: int, rows: int) -> Table:
-    columns = COLUMNS if width >= _WIDE_CHARS else _PLAIN
+    columns = _fitting(view.status.workers, width)
     sorted_by = COLUMNS[view.sort]
-    table = Table(box=None, padding=(0, 1), pad_edge=False, expand=False)
+    table = Table(box=None, padding=(0, GAP // 2), pad_edge=False, expand=False)
     for column in columns:
         mark = ("▼" if sorted_by.downwards != view.turned else "▲") if column is sorted_by else ""
         table.add_column(
