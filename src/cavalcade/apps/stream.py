@@ -146,6 +146,10 @@ class Call(Protocol):
         """The request as the log shows it, safe to print."""
 
 
+# What makes the call of one request: of its stream, its head, and what all requests of its connection have in common.
+NewCall = Callable[[Stream, Head, dict[str, Any]], Call]
+
+
 class WebSocketCall(Call, Protocol):
     """One WebSocket in the hands of an app: what the sweep and the drain tell it."""
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from cavalcade.apps.static.service import NewCall
-from cavalcade.apps.stream import Call, Pipe, Stream
+from cavalcade.apps.stream import Call, NewCall, Pipe, Stream
 from cavalcade.net.connection import Connection
 from cavalcade.net.request_ids import NamedConnection
 from cavalcade.observe import requests

@@ -27,8 +27,8 @@ from cavalcade.apps.asgi.lifespan import Lifespan
 from cavalcade.apps.loader import LoadedApp, Part, SeveralApps
 from cavalcade.apps.mount import AsgiMount, WsgiMount
 from cavalcade.apps.router import AsgiTarget, Router, WsgiTarget
-from cavalcade.apps.static.service import NewCall, StaticFiles
-from cavalcade.apps.stream import Call, Serving, Stream
+from cavalcade.apps.static.service import StaticFiles
+from cavalcade.apps.stream import Call, NewCall, Serving, Stream
 from cavalcade.apps.wsgi.service import Service
 from cavalcade.board import layout
 from cavalcade.board.ledger import Ledger, private_ledger
