@@ -34,6 +34,7 @@ HOT_MODULES = (
     "apps.wsgi.call",
     "apps.wsgi.inline",
     "board.row",
+    "board.ledger",
     "observe.access",
     "net.context",
     "net.link",

@@ -13,6 +13,7 @@ from h2.errors import ErrorCodes
 from cavalcade import limits
 from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.stream import Call
+from cavalcade.board.layout import CONNECTIONS_HTTP2
 from cavalcade.errors import ConnectionFault, StreamFault
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.h2_stream import H2Stream
@@ -33,6 +34,7 @@ class H2Connection(Link):
     """Speaks HTTP/2, over TLS or in the clear."""
 
     stream_class = H2Stream
+    protocol = CONNECTIONS_HTTP2
 
     def __init__(
         self,

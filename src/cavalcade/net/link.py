@@ -13,6 +13,7 @@ from typing import Any
 
 from cavalcade import limits
 from cavalcade.apps.stream import add_waiter, wake_all
+from cavalcade.board.layout import CONNECTIONS_HTTP1
 from cavalcade.net.context import ConnectionContext
 from cavalcade.types import Address
 
@@ -24,6 +25,8 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER that makes close() send a reset
 
 class Link:
     """An asyncio protocol by shape, and the base of each of ours. It needs no base class of theirs: neither loop asks for one."""
+
+    protocol = CONNECTIONS_HTTP1  # where it is counted on the board
 
     def __init__(self, context: ConnectionContext, scheme: str, client: Address | None, server: Address | None, opened_at: float) -> None:
         self.context = context

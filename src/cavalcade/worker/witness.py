@@ -24,6 +24,7 @@ from cavalcade import limits
 from cavalcade.apps.asgi import waits
 from cavalcade.apps.asgi.lifespan import Lifespan
 from cavalcade.apps.stream import Serving
+from cavalcade.board.ledger_words import GC_NS, GC_PAUSES, REQUESTS
 from cavalcade.observe import blackbox
 from cavalcade.observe.blackbox import BlackBox, Frame, Notes
 from cavalcade.worker import channel
@@ -73,13 +74,13 @@ class Witness:
     def stop(self) -> None:
         with contextlib.suppress(ValueError):
             gc.callbacks.remove(self._on_gc)
-        self._tell_late(self._serving.totals.requests + len(self._serving.running))
+        self._tell_late(self._serving.ledger.get(REQUESTS) + len(self._serving.running))
 
     def beat(self, now: float, last: float, due: float) -> None:
         """The loop turns: `now`, after `last`, where it ought to have turned at `due`."""
         serving = self._serving
         running = len(serving.running)
-        begun = serving.totals.requests + running
+        begun = serving.ledger.get(REQUESTS) + running
         if self._late is not None:
             self._tell_late(begun)
         if now - due > self._warn_s:
@@ -90,7 +91,7 @@ class Witness:
                 ms=round(blocked_s * 1000),
                 ended=now,
                 request=self._request,
-                waited=self._running - self._begun - (1 if self._request else 0),
+                waited=self._running - (1 if self._request else 0),
                 gc_ms=round(self._gc_s * 1000),
                 gc_generation=generation,
                 gc_freed=freed,
@@ -114,7 +115,9 @@ class Witness:
     def _tell_late(self, begun: int) -> None:
         late = self._late
         if late is not None:
-            late.waited = max(0, late.waited + begun)
+            came = begun - self._begun
+            late.delay_ms = round(late.ms * max(0.0, late.waited + came / 2))
+            late.waited = max(0, late.waited + came)
             self._late = None
             self._begun = begun
             self._running = len(self._serving.running)
@@ -133,7 +136,7 @@ class Witness:
             self._request = request_of(frame)
             # Those that were answered between the last beat and the blocking have not waited.
             self._running = len(self._serving.running)
-            self._begun = self._serving.totals.requests + self._running
+            self._begun = self._serving.ledger.get(REQUESTS) + self._running
             if self._box is not None:
                 self._asked = True
                 self._note(self._box, self._request)
@@ -147,6 +150,9 @@ class Witness:
         else:
             took_s = now - self._gc_began
             self._gc_s += took_s
+            ledger = self._serving.ledger
+            ledger.add(GC_PAUSES + info["generation"], 1)
+            ledger.add(GC_NS + info["generation"], int(took_s * 1e9))
             if took_s > self._gc_worst[0]:
                 self._gc_worst = (took_s, info["generation"], info["collected"])
 
