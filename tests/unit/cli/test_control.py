@@ -143,7 +143,7 @@ def a_status(**changes: object) -> Status:
 
 
 def test_a_status_for_people_is_a_few_lines_and_a_table() -> None:
-    first, second = WorkerStatus(3, 1234, 2, "ready", 61.0, 12345, 1, 20), WorkerStatus(10, 0, 2, "booting", 0.25, 0, 0, 0, slot=2)
+    first, second = WorkerStatus(3, 1234, 2, "ready", 5.0, 12345, 1, 20), WorkerStatus(10, 0, 2, "booting", 0.25, 0, 0, 0, slot=2)
     first = msgspec.structs.replace(first, slot=1, requests_per_s=12.0, busy=1.0, loop_lag_s=0.9, blocked=True, p95_s=0.035, rss=48 << 20)
     first = msgspec.structs.replace(first, restarts=2, last_restart="crash")
     stalls = [StallStatus("main.py:40 slow()", 2, 3, 1.5, 2.5), StallStatus("elsewhere", 1, 0, 0.3)]
@@ -155,9 +155,9 @@ def test_a_status_for_people_is_a_few_lines_and_a_table() -> None:
         "99999 requests, 12 a second, 0.5 failed (5xx); p50 2.0 ms, p95 35 ms, p99 1.2 s",
         "1 in flight, 3 queued, 20 connections",
         "",
-        "slot  worker   pid  gen  phase          age  requests  req/s  in flight  conns  busy     lag    p95     RSS  restarts  last reason",
-        "   1       3  1234    2  blocked  1 min 1 s     12345     12          1     20  100%  900 ms  35 ms  48 MiB         2  crash",
-        "   2      10     -    2  booting      0.2 s         0      0          0      0    0%       -      -       -         0",
+        "slot  worker   pid  gen  phase      age  requests  req/s  in flight  conns  busy     lag    p95     RSS  restarts  last reason",
+        "   1       3  1234    2  blocked  5.0 s     12345     12          1     20  100%  900 ms  35 ms  48 MiB         2  crash",
+        "   2      10     -    2  booting  0.2 s         0      0          0      0    0%       -      -       -         0",
         "",
         "blocked the loop, worst first:",
         "  main.py:40 slow(): 2 times, 1.5 s in all; 3 requests waited, together 2.5 s",
