@@ -191,6 +191,8 @@ def test_inspect_answers_for_a_blocked_loop_with_the_stack_of_its_thread(site: S
     assert found["stack"][-1]["at"] == found["where"].rpartition("/")[2]
     assert found["note"].startswith("Its event loop is blocked")
     assert [(each["target"].split("-")[0], each["state"]) for each in found["requests"]] == [("/block/release", "blocks the loop")]
+    assert found["requests"][0]["client"].startswith("127.0.0.1:")
+    assert found["requests"][0]["age_s"] > 0.5  # nobody is asked from outside before that
     assert "Its event loop is blocked" in capsys.readouterr().out
     # The line about the stall, when it is over, is right all the same.
     site.server.wait_line(rf"was blocked for \d+ ms in \S*main\.py:{line_of(APP, 'blocks')} blocking\(\), GET /block/", WAIT_S)
@@ -214,13 +216,14 @@ def test_inspect_of_nobody_is_refused(site: Site, capfd: pytest.CaptureFixture[s
 
 def test_inspect_of_a_wsgi_app_shows_its_threads(tmp_path: Path) -> None:
     write_app(tmp_path, WSGI)
-    with LiveServer("main:app", "--control", "c.sock", "--threads", "2", cwd=tmp_path) as server:
+    with LiveServer("main:app", "--control", "c.sock", "--threads", "2", "--no-access-log", cwd=tmp_path) as server:
         site = Site(tmp_path, server)
         with site.held("/") as until:  # answered 204, which the client there takes for a failure
             found = until(lambda found: bool(found.get("requests") and found["requests"][0].get("where")))
     (request,) = found["requests"]
     assert request["where"].endswith(f"main.py:{line_of(WSGI, 'in the pool')} app()")
     assert request["kind"] == "wsgi"
+    assert request["age_s"] >= 0  # without an access log too
     assert request["client"].startswith("127.0.0.1:")
 
 
