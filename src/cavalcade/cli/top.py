@@ -35,10 +35,16 @@ def top(once: bool, interval: float, as_json: bool, **choice: Any) -> None:
     s, S      sort by the next column          r  replace it by a new one; asks first
     o         the other way round              q  quit
     """
-    if not (once or as_json):
-        _watch(lambda: find_chosen(**choice), interval)
-        return
-    instance = find_chosen(**choice)
+    try:
+        if once or as_json:
+            _print(find_chosen(**choice), interval, once, as_json)
+        else:
+            _watch(lambda: find_chosen(**choice), interval)
+    except KeyboardInterrupt:  # the other way to quit
+        pass
+
+
+def _print(instance: Instance, interval: float, once: bool, as_json: bool) -> None:
     raw = instance.raw
     while True:
         if not as_json:

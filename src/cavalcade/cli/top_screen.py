@@ -65,10 +65,7 @@ def watch(find: Callable[[], Instance], interval_s: float) -> None:
         look_at = monotonic() + interval_s
         while True:
             live.update(draw(view, console.width, console.height), refresh=True)
-            try:
-                key = keys.wait(look_at - monotonic())
-            except KeyboardInterrupt:
-                return
+            key = keys.wait(look_at - monotonic())
             if key and not press(view, key, instance):
                 return
             if monotonic() >= look_at:
