@@ -23,7 +23,7 @@ from cavalcade.cli.instances import Choice, Instance, find
 from cavalcade.cli.main import main
 from cavalcade.supervisor import runtime_dir
 from cavalcade.testing import LiveServer, write_app
-from cavalcade.testing.clients import WAIT_S, get
+from cavalcade.testing.clients import WAIT_S, Load, get
 
 APP = """
 import asyncio
@@ -93,6 +93,9 @@ def app(environ, start_response):
 """
 
 
+TOKEN = "a-token-of-this-test-only"
+
+
 def line_of(source: str, comment: str) -> int:
     return next(number for number, line in enumerate(source.splitlines(), 1) if line.endswith(f"# {comment}"))
 
@@ -147,7 +150,8 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("admin")
     write_app(folder, APP)
-    with LiveServer("main:app", "--control", "c.sock", "--stall-kill", "0", cwd=folder) as server:
+    options = ("--control", "c.sock", "--stall-kill", "0", "--admin", "127.0.0.1:0", "--admin-write")
+    with LiveServer("main:app", *options, cwd=folder, env={"CAVALCADE_ADMIN_TOKEN": TOKEN}) as server:
         yield Site(folder, server)
 
 
@@ -298,6 +302,46 @@ def test_drain_makes_it_not_ready_and_serves_on_until_it_is_undone(site: Site, c
     site.inspect()
     assert connection_field() is None
     assert site.command("health") == 0
+
+
+# -- hostile requests --------------------------------------------------------------------------------------------------------
+
+HOSTILE = [
+    (b"GARBAGE\r\n\r\n", 400),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),  # TLS
+    (b"GET /status HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", 431),
+    (b"POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n", 413),
+    (b"POST /reload HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", 400),
+    (b"POST /scale?workers=99 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer guess\r\n\r\n", 401),
+    (b"POST /stop HTTP/1.1\r\nHost: evil.example\r\nAuthorization: Bearer %s\r\n\r\n" % TOKEN.encode(), 421),
+    (b"POST /workers/7777/recycle HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n" % TOKEN.encode(), 404),
+]
+
+
+def test_hostile_requests_are_refused_and_the_traffic_never_notices(site: Site) -> None:
+    host, port = site.server.wait_line(r"admin on http://([\d.]+):(\d+)/").groups()
+    load = Load(site.server)
+    load.start()
+    silent = []
+    try:
+        for _ in range(200):  # more than it keeps
+            silent.append(socket.create_connection((host, int(port)), WAIT_S))
+            silent[-1].sendall(b"GET /status HTTP/1.1\r\nHost: ")
+        for each in silent:
+            each.close()
+        for sent, status in HOSTILE * 5:
+            with socket.create_connection((host, int(port)), WAIT_S) as client:
+                try:
+                    client.sendall(sent)
+                except (BrokenPipeError, ConnectionResetError):
+                    pass  # refused before all of it was there
+                assert client.recv(100).startswith(b"HTTP/1.1 %d " % status)
+        assert site.instance.status.ready
+        assert [worker.phase for worker in site.instance.status.workers] == ["ready"]
+    finally:
+        load.stop()
+    assert load.failures == []
+    assert len(load.answers) > 0
 
 
 # -- all servers -------------------------------------------------------------------------------------------------------------
