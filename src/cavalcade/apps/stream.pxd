@@ -2,16 +2,14 @@
 # Types for stream.py when it is compiled: names and meaning are there.
 
 
-cdef class Totals:
-    cdef public Py_ssize_t requests, bytes_sent, shed
-    cdef public list by_class
+from cavalcade.board.ledger cimport Ledger
 
 
 cdef class Serving:
     cdef public object app, loop, context
     cdef public dict state
     cdef public dict running
-    cdef public Totals totals
+    cdef public Ledger ledger
     cdef public object draining
     cdef public set websockets
     cdef public object websocket_rules

@@ -67,6 +67,9 @@ class Site:
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout
 
+    def nghttp(self, program: str, *arguments: str) -> bytes:
+        return subprocess.run([program, "--no-verify-peer", "-t", "20", *arguments], capture_output=True, check=True).stdout
+
 
 @pytest.fixture(scope="module")
 def site(request: pytest.FixtureRequest, loop: str, signer: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
@@ -106,6 +109,20 @@ def test_upload_by_httpx(site: Site, protocol: str) -> None:
             assert answer == {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest(), "http": PROTOCOLS[protocol]}
 
 
+@example("upload")
+@pytest.mark.parametrize("protocol", ["h2c", "h2"])
+def test_upload_by_nghttp(site: Site, protocol: str, nghttp: str) -> None:
+    body = (site.folder / "large").read_bytes()
+    answer = json.loads(site.nghttp(nghttp, "-d", str(site.folder / "large"), site.url(protocol)))
+    assert answer == {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest(), "http": "2"}
+
+
+@example("sse")
+@pytest.mark.parametrize("protocol", ["h2c", "h2"])
+def test_events_by_nghttp(site: Site, protocol: str, nghttp: str) -> None:
+    assert site.nghttp(nghttp, site.url(protocol, "/?count=3")).count(b"data: tick") == 3
+
+
 @example("sse")
 @every_protocol
 def test_events_come_one_by_one(site: Site, protocol: str) -> None:
@@ -134,8 +151,7 @@ def test_a_file_by_curl(site: Site, protocol: str) -> None:
 @pytest.mark.parametrize("protocol", ["h2c", "h2"])
 def test_a_file_by_nghttp(site: Site, protocol: str, nghttp: str) -> None:
     large = (site.folder / "large").read_bytes()
-    done = subprocess.run([nghttp, "--no-verify-peer", "-t", "20", site.url(protocol, "/large")], capture_output=True, check=True)
-    assert done.stdout == large
+    assert site.nghttp(nghttp, site.url(protocol, "/large")) == large
 
 
 @example("files")
@@ -148,6 +164,13 @@ def test_many_files_at_once_by_httpx(site: Site, protocol: str) -> None:
 
     large = (site.folder / "large").read_bytes()
     assert all(answer.content == large for answer in asyncio.run(ask()))
+
+
+@example("websocket_echo")
+@every_protocol
+def test_posted_bytes_come_back_to_curl(site: Site, protocol: str) -> None:
+    large = site.folder / "large"
+    assert site.curl(protocol, "--data-binary", f"@{large}", site.url(protocol)) == large.read_bytes()
 
 
 @example("websocket_echo")
