@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -185,6 +186,21 @@ def test_in_a_narrow_terminal_whole_columns_are_left_out(server: LiveServer, fol
         assert terminal.quit() == 0
 
 
+def test_it_goes_on_with_the_server_that_takes_over(folder: Path) -> None:
+    pytest.importorskip("rich", reason="top draws with rich")
+    with LiveServer("main:app", "--control", "new.sock", "--lifespan", "off", cwd=folder) as server:
+        with Terminal("top", "--control", str(folder / "new.sock")) as terminal:
+            terminal.until(rf"pid {server.pid}, ")
+            server.signal(signal.SIGUSR2)
+            successor = int(server.wait_line(r"upgraded: whoever connects from now on is served by pid (\d+)", WAIT_S)[1])
+            terminal.until(rf"pid {successor}, ")
+            terminal.process.send_signal(signal.SIGINT)
+            assert terminal.wait() == 0
+            assert terminal.restored()
+        os.kill(successor, signal.SIGTERM)
+        server.wait_exit(0)
+
+
 def test_it_says_when_the_server_has_gone_and_leaves_the_terminal_as_it_was(folder: Path) -> None:
     pytest.importorskip("rich", reason="top draws with rich")
     with LiveServer("main:app", "--control", "gone.sock", "--lifespan", "off", cwd=folder) as server:
@@ -192,7 +208,7 @@ def test_it_says_when_the_server_has_gone_and_leaves_the_terminal_as_it_was(fold
             terminal.until("choose")
             server.stop()
             assert terminal.wait() == 1
-            assert "did not answer" in terminal.said
+            assert "There is no control socket" in terminal.said
             assert terminal.restored()
 
 

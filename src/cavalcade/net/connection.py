@@ -540,6 +540,13 @@ class Connection(Link):
 
     def on_deadline(self, now: float) -> None:
         kind = self.deadline_for
+        if FIRST_BYTE <= kind <= IDLE and self.has_unread():
+            # It came in time, and the loop, which was blocked or turns right now, has not come to read it: the fault is ours. Once, for
+            # a head that drips in would always have a byte unread.
+            self.deadline_for = -kind
+            self.deadline = now
+            return
+        kind = abs(kind)
         if kind == HEAD:
             self.refuse(PeerTooSlow(f"the request head took longer than {self.context.head_s:g} s (head_timeout)"), b"")
         elif kind == BODY and self.exchange is not None:
@@ -578,7 +585,7 @@ class Connection(Link):
 
     def close_idle(self) -> None:
         """Close a connection that could not be moved."""
-        if self.is_idle():
+        if self.is_idle() and not self.has_unread():
             self.close()
         else:
             self.engine.keep_alive = False

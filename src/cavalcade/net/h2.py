@@ -193,7 +193,7 @@ class H2Connection(Link):
         if self.lingering or self.transport.is_closing():
             return
         self.engine.now = self.context.now
-        if 0.0 < self.partial_deadline < now:
+        if 0.0 < self.partial_deadline < now and not self.has_unread():
             if not self.engine.has_begun():
                 self.close_idle()  # never used: no fault, clients keep such in reserve
                 return
@@ -213,6 +213,8 @@ class H2Connection(Link):
             self.transport.abort()
         elif kind == FLUSH:
             self.give_up_writing(now)
+        elif self.has_unread():
+            self.deadline = now  # see Connection.on_deadline
         else:
             self.close_idle()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 import struct
 from typing import Any
@@ -204,6 +205,14 @@ class Link:
                 self.transport.resume_reading()
 
     # -- deadlines ---------------------------------------------------------------------------------------------------------------
+
+    def has_unread(self) -> bool:
+        """Has the client sent, or ended, something that the loop has not come to read, though it may?"""
+        if self.read_paused:
+            return False
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def on_sweep(self, now: float) -> None:
         """Called about twice a second: has a deadline passed?"""
