@@ -3,12 +3,11 @@
 #   make demo     serve the FastAPI example with two workers, and say what to try
 #   make test     lint, types and the whole test suite
 #   make tools    the proxies and checkers by others that tests/proxies needs; `make test` does it too
-#   make bench    measure against uvicorn (needs wrk)
+#   make bench    measure Cavalcade and its peers on every kind of work (needs wrk; h2load and nginx for all of it)
+#   make bench-docs   put what `make bench` has measured into docs/performance.md
 #   make bench-overhead   what supervision costs: all of it against none (needs wrk and valgrind)
 #   make bench-access-log   what an access line costs, in instructions (needs valgrind)
-#   make bench-ws WebSocket echo against uvicorn, gunicorn and granian
 #   make bench-async   one FastAPI app behind uvicorn, gunicorn + uvicorn worker and Cavalcade: does it stay asynchronous?
-#   make bench-http2   HTTP/2 against hypercorn and granian (needs h2load)
 #   make faults   reload, recycle, break, scale, kill and stop a server under traffic, and count the lost requests: none
 #   make faults-peers   the same for gunicorn + uvicorn-worker, uvicorn, granian and hypercorn, where they offer it
 #   make format   format the source
@@ -31,7 +30,7 @@ SOURCES := $(shell find src -name '*.py' -o -name '*.pxd' -o -name 'py.typed')
 # `make PORT=9000 demo` is for this file; the server itself would read PORT too.
 unexport PORT
 
-.PHONY: demo test test-compiled tools lint types pytest bench bench-overhead bench-access-log bench-async bench-http2 faults faults-peers format docs clean
+.PHONY: demo test test-compiled tools lint types pytest bench bench-docs bench-overhead bench-access-log bench-async faults faults-peers format docs clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.installed
@@ -58,9 +57,12 @@ test-compiled: $(COMPILED)/.installed $(TOOLS)/.installed
 
 tools: $(TOOLS)/.installed
 
-bench: $(VENV)/.installed $(COMPILED)/.installed
-	@CAVALCADE_PURE=1 $(BIN)/$(PIP) --editable '.[dev,bench]'
-	$(BIN)/python bench/run.py --cavalcade $(BIN)/python --cavalcade $(COMPILED)/bin/python $(BENCH_ARGS)
+# It makes the environments of what it measures itself, one for each CPython (`BENCH_ARGS="--python python3.13"`) in .venv-bench.
+bench: $(VENV)/.installed
+	@$(BIN)/python bench/run.py $(BENCH_ARGS)
+
+bench-docs: $(VENV)/.installed
+	@$(BIN)/python bench/run.py --docs
 
 bench-overhead: $(VENV)/.installed
 	$(BIN)/python bench/overhead.py --require 0.01 $(OVERHEAD_ARGS)
@@ -68,14 +70,8 @@ bench-overhead: $(VENV)/.installed
 bench-access-log: $(VENV)/.installed $(COMPILED)/.installed
 	$(BIN)/python bench/access_log.py --python $(COMPILED)/bin/python $(BENCH_ARGS)
 
-bench-ws: $(VENV)/.installed $(COMPILED)/.installed $(PEERS)/.installed
-	@$(BIN)/python bench/ws_echo.py --cavalcade $(BIN)/python --cavalcade $(COMPILED)/bin/python --peers-python $(PEERS)/bin/python $(BENCH_ARGS)
-
 bench-async: $(VENV)/.installed $(PEERS)/.installed
 	@$(BIN)/python bench/async_answer.py --peers-python $(PEERS)/bin/python $(BENCH_ARGS)
-
-bench-http2: $(VENV)/.installed $(PEERS)/.installed
-	@$(BIN)/python bench/http2_requests.py --peers-python $(PEERS)/bin/python $(BENCH_ARGS)
 
 faults: $(VENV)/.installed
 	@$(BIN)/python bench/faults $(FAULTS_ARGS)
@@ -109,7 +105,7 @@ $(COMPILED)/.installed: pyproject.toml setup.py $(SOURCES)
 	@touch $@
 
 # The servers that ours is compared with, each as it comes from the registry today.
-$(PEERS)/.installed: bench/faults/peers.txt
+$(PEERS)/.installed: bench/peers.txt
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer was found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "installing into $(PEERS) ..."
 	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
@@ -125,6 +121,6 @@ $(TOOLS)/.installed: tests/proxies/tools.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(COMPILED) $(PEERS) $(TOOLS) .venv-other build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
+	rm -rf $(VENV) $(COMPILED) $(PEERS) $(TOOLS) .venv-other .venv-bench build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
 	find src -name '*.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

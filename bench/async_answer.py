@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from run import Unmeasurable, cpu_model, launch, stop, wait_ready
+from speed.process import Server, Unmeasurable, cpu_model, free_port, stop, wait_answer
 
 from cavalcade.doctor.client import Request, ask
 
@@ -58,15 +58,17 @@ SERVERS: dict[str, Callable[[argparse.Namespace, int], list[str]]] = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers-python", default=sys.executable, metavar="PYTHON", help="interpreter with the peers and FastAPI")
+    parser.add_argument(
+        "--peers-python", type=os.path.abspath, default=sys.executable, metavar="PYTHON", help="interpreter with the peers and FastAPI"
+    )
     parser.add_argument("--workers", type=int, default=4, help="how many N is (default: 4)")
     parser.add_argument("--rounds", type=int, default=1, help="the table has the medians (default: 1)")
-    parser.add_argument("--port", type=int, default=8765)
     options = parser.parse_args()
     rows: dict[str, list[list[float]]] = {name: [] for name in SERVERS}
     for number in range(1, options.rounds + 1):
         for name, command in SERVERS.items():
-            times = measure(command(options, options.port), options.port)
+            port = free_port()
+            times = measure(command(options, port), port)
             rows[name].append(times)
             print(f"round {number}/{options.rounds}  {name:30}", *(f"{each:6.2f} s" for each in times), file=sys.stderr)
     print("| server, workers |", " | ".join(f"{count} x `{path}`" for path, count in COLUMNS), "|")
@@ -82,9 +84,9 @@ def main() -> int:
 
 def measure(command: list[str], port: int) -> list[float]:
     """The time of each column. Raises `Unmeasurable`."""
-    server = launch(command)
+    server = Server(command)
     try:
-        wait_ready(server, f"http://127.0.0.1:{port}/")
+        wait_answer(server, f"http://127.0.0.1:{port}/")
         time.sleep(ALL_READY_S)
         return asyncio.run(columns(f"http://127.0.0.1:{port}"))
     finally:

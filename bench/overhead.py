@@ -9,7 +9,7 @@ Nothing of it is done for a request: it is done so many times a second. Measured
 - instructions (valgrind's callgrind, the same in every run): per second while one connection is open and nobody asks, when a worker beats
   as often as under load; and per request. What supervision costs is the first over what a core does in that second, which is the
   second times the requests that a core can answer in it. Kernel time is not in it.
-- CPU time (/proc/PID/schedstat), kernel time included: per idle second, where waking up is most of it; and per request, over the
+- CPU time (the processes' own clocks), kernel time included: per idle second, where waking up is most of it; and per request, over the
   total of `none` in the same round. All run at the same time and wrk asks one after the other, again and again, so that what
   the machine does to one it does to all; still this has all the noise of the machine.
 
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import socket
 import statistics
@@ -34,9 +35,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 from apps import BODY
-from run import HERE, cores, cpu_model, find, stop, wait_ready
+from speed.process import HOST, Server, cores, cpu_model, cpu_s, family, free_port, pinned, stop, wait_answer
 
 TURN_S = 1
 WARM_UP, COUNTED, COUNTED_S = 300, 1000, 5.0
@@ -78,7 +78,7 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", default=sys.executable, help="interpreter with the Cavalcade to measure")
+    parser.add_argument("--python", type=os.path.abspath, default=sys.executable, help="interpreter with the Cavalcade to measure")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--idle-seconds", type=float, default=2.0, help="how long each is watched while nobody asks (default: 2)")
     parser.add_argument("--turns", type=int, default=10, help="how often each is asked for a second in every round (default: 10)")
@@ -92,8 +92,8 @@ def parse() -> argparse.Namespace:
 
 def measure(results: dict[str, Measured], wrk: str, options: argparse.Namespace) -> None:
     """One round."""
-    _, client_cpu = cores()
-    drive = ["taskset", "-c", str(client_cpu), wrk, "-t1", f"-c{options.connections}", f"-d{TURN_S}s"]
+    _, load_core = cores()
+    drive = pinned(load_core, [wrk, "-t1", f"-c{options.connections}", f"-d{TURN_S}s"])
     used_s, requests = dict.fromkeys(ARMS, 0.0), dict.fromkeys(ARMS, 0)
     with ExitStack() as stack:
         servers = {name: stack.enter_context(serving(name, options.python)) for name in ARMS}
@@ -108,9 +108,17 @@ def measure(results: dict[str, Measured], wrk: str, options: argparse.Namespace)
                 before = cpu_s(server.pid)
                 done = subprocess.run([*drive, url(address)], check=True, capture_output=True, text=True)
                 used_s[name] += cpu_s(server.pid) - before
-                requests[name] += int(find(r"(\d+) requests in", done.stdout)[1])
+                requests[name] += answered(done.stdout)
     for name, each in results.items():
         each.request_s.append(used_s[name] / requests[name])
+
+
+def answered(text: str) -> int:
+    """How many requests wrk saw answered."""
+    match = re.search(r"(\d+) requests in", text)
+    if match is None:
+        raise SystemExit(f"overhead: wrk's output is not understood:\n{text}")
+    return int(match[1])
 
 
 def url(address: tuple[str, int]) -> str:
@@ -118,37 +126,18 @@ def url(address: tuple[str, int]) -> str:
 
 
 @contextmanager
-def serving(name: str, python: str, under: Sequence[str] = ()) -> Iterator[tuple[subprocess.Popen[bytes], tuple[str, int]]]:
-    server_cpu, _ = cores()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address: tuple[str, int] = probe.getsockname()
+def serving(name: str, python: str, under: Sequence[str] = ()) -> Iterator[tuple[Server, tuple[str, int]]]:
+    server_core, _ = cores()
+    address = (HOST, free_port())
     before, after = ARMS[name]
-    server = subprocess.Popen(
-        ["taskset", "-c", str(server_cpu), *under, python, *before, f"{address[0]}:{address[1]}", *after],
-        cwd=HERE,
-        # The same seed for all: dicts that collide differently are a difference of several per cent.
-        env={key: value for key, value in os.environ.items() if key not in ("PORT", "WEB_CONCURRENCY")} | {"PYTHONHASHSEED": "0"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    command = [*under, python, *before, f"{address[0]}:{address[1]}", *after]
+    # The same seed for all: dicts that collide differently are a difference of several per cent.
+    server = Server(pinned(server_core, command), PYTHONHASHSEED="0")
     try:
-        wait_ready(server, url(address))
+        wait_answer(server, url(address))
         yield server, address
     finally:
         stop(server)
-
-
-def family(root: int) -> list[int]:
-    return [root, *(child.pid for child in psutil.Process(root).children(recursive=True))]
-
-
-def cpu_s(root: int) -> float:
-    """CPU time of a process and all its descendants so far."""
-    tasks = [task for pid in family(root) for task in Path(f"/proc/{pid}/task").iterdir()]
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 # -- instructions --------------------------------------------------------------------------------------------------------
@@ -184,8 +173,8 @@ def read_counters(root: int, folder: str, act: Callable[[], object]) -> tuple[in
 
 
 def steer(root: int, *command: str) -> None:
-    for pid in family(root):
-        subprocess.run(["vgdb", f"--pid={pid}", *command], check=True, capture_output=True, timeout=VALGRIND_S)
+    for process in family(root):
+        subprocess.run(["vgdb", f"--pid={process.pid}", *command], check=True, capture_output=True, timeout=VALGRIND_S)
 
 
 def ask(clients: Sequence[socket.socket], times: int) -> None:

@@ -1,358 +1,193 @@
-"""Measure Cavalcade against uvicorn, and others where they are installed: one worker each, on one core, on the same app.
+"""Measure Cavalcade beside its peers: CPU for each request, rate, latency, errors and memory, on every kind of work that a server does.
 
-Needs wrk (Debian: `apt-get install wrk`). The server is pinned to one core and wrk to another; every round starts every server afresh
-and measures them in turn, so that a slow minute of the machine hits all of them. Access log off; uvloop and httptools where a server
-has the choice. Reported, as medians over the rounds:
+One command: it installs the peers and both builds of Cavalcade in environments of their own, measures, and writes a table, JSON and a
+chart to bench/results/. Each server is pinned to one core and the load to another. What each case is and how to read the numbers:
+docs/performance.md.
 
-- req/s, and latency p50 and p99, as wrk sees them
-- CPU: user and system time of all the server's processes and threads, per request
-- ratio: that CPU over uvicorn's in the same round. Below 1 is better than uvicorn; it is the number to trust on a shared machine
+    python bench/run.py                                                      everything, about a quarter of an hour
+    python bench/run.py --case raw --peer granian --rounds 3 --seconds 3     one case, Cavalcade and granian
+    python bench/run.py --python python3.13                                  with another CPython
+    python bench/run.py --docs                                               put the results so far into docs/performance.md
 
-The table goes to the terminal, everything to bench/results/ as JSON.
+A run replaces the cases that it measures in bench/results/cpython-X.Y.json, and leaves the others there.
+Needs two cores, wrk and, for HTTP/2, h2load; nginx where it is there.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
 import re
 import shutil
 import signal
-import socket
-import statistics
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
-from dataclasses import dataclass
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+from cryptography.hazmat.primitives import serialization
+from speed import chart, report
+from speed.cases import CASES, Case
+from speed.contenders import CONTENDERS
+from speed.environments import BUILDS, Environments, prepare
+from speed.measure import Result, Setting, run_case, say, write_file
+from speed.process import BENCH, cores, cpu_model, step_aside
 
-HERE = Path(__file__).parent
-APPS = {"raw": "apps:raw", "fastapi": "apps_fastapi:app"}
-BASE = "uvicorn"
-BOOT_S = 30.0
-STOP_S = 10.0
-WARM_UP_S = 1
+from cavalcade.testing.certificates import Authority
 
-Command = Callable[[str, str, int], list[str]]  # (python, app, port)
-
-PEERS: dict[str, Command] = {
-    "uvicorn": lambda python, app, port: [
-        *(python, "-m", "uvicorn", app, "--port", str(port), "--workers", "1"),
-        *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"),
-    ],
-    "gunicorn": lambda python, app, port: [
-        *(python, "-m", "gunicorn", app, "-k", "asgi", "-w", "1", "-b", f"127.0.0.1:{port}", "--log-level", "warning"),
-    ],
-    "granian": lambda python, app, port: [
-        *(python, "-m", "granian", app, "--interface", "asgi", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)),
-        *("--loop", "uvloop", "--no-access-log", "--log-level", "warning"),
-    ],
-    "hypercorn": lambda python, app, port: [
-        *(python, "-m", "hypercorn", app, "-w", "1", "-k", "uvloop", "-b", f"127.0.0.1:{port}", "--log-level", "warning"),
-    ],
-    "fastpysgi": lambda python, app, port: [
-        *(python, "-c", "from fastpysgi import run_from_cli; run_from_cli()", app, "--host", "127.0.0.1", "--port", str(port)),
-    ],
-}
-
-
-def cavalcade(python: str, app: str, port: int) -> list[str]:
-    return [python, "-m", "cavalcade", app, "--bind", f"127.0.0.1:{port}", "--workers", "1", "--loop", "uvloop", "--no-access-log"]
-
-
-class Unmeasurable(Exception):
-    """A server did not answer, or answered wrongly."""
-
-
-@dataclass
-class Contender:
-    name: str
-    python: str
-    command: Command
-
-
-@dataclass
-class Sample:
-    """One server on one app in one round."""
-
-    requests: int
-    requests_per_s: float
-    cpu_us: float
-    p50_ms: float
-    p99_ms: float
+RESULTS = BENCH / "results"
+PAGE = BENCH.parent / "docs" / "performance.md"
+# How it is asked for its version, and the Debian package that it is in.
+TOOLS = {"wrk": ("-v", "wrk"), "h2load": ("--version", "nghttp2-client"), "nginx": ("-v", "nginx-light")}
 
 
 def main() -> int:
     options = parse()
-    wrk = shutil.which("wrk")
-    if wrk is None:
-        print("bench: wrk is not installed; on Debian or Ubuntu: apt-get install wrk", file=sys.stderr)
-        return 2
-    contenders = find_contenders(options)
-    results: dict[str, dict[str, list[Sample]]] = {app: {c.name: [] for c in contenders} for app in options.apps}
-    for app in options.apps:
-        for number in range(1, options.rounds + 1):
-            for contender in contenders:
-                if contender.name not in results[app]:
-                    continue
-                try:
-                    sample = measure(contender, APPS[app], wrk, options)
-                except Unmeasurable as error:
-                    print(f"bench: {contender.name} is left out of {app}: {error}", file=sys.stderr)
-                    del results[app][contender.name]
-                    continue
-                results[app][contender.name].append(sample)
-                print(
-                    f"{app:8} round {number}/{options.rounds}  {contender.name:22} "
-                    f"{sample.requests_per_s:9,.0f} req/s {sample.cpu_us:7.1f} us",
-                    file=sys.stderr,
-                )
-    report = summarise(results, options)
-    path = save(report)
-    print(table(report))
-    print(f"\nwritten to {path}")
-    return check(report, options.require)
+    if options.docs:
+        return write_page()
+    if options.list:
+        for case in CASES.values():
+            print(f"{case.name:14} {case.title}: {'; '.join(case.contenders)}")
+        return 0
+    cores()  # before this process leaves one of them
+    # What ends this process ends the servers that it has started too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    missed = 0
+    for python in options.python or [sys.executable]:
+        missed += measure_with(python, options)
+    return 1 if options.strict and missed else 0
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cavalcade", action="append", metavar="PYTHON", help="interpreter with a Cavalcade to measure; repeatable")
-    parser.add_argument("--peers", default=BASE, help=f"comma-separated, of {', '.join(PEERS)} (default: {BASE})")
-    parser.add_argument("--apps", default=",".join(APPS), help=f"comma-separated, of {', '.join(APPS)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4, help="how long wrk runs each time (default: 4)")
-    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--case", action="append", metavar="NAME", help=f"only this; repeatable; of {', '.join(CASES)}")
+    parser.add_argument("--peer", action="append", metavar="NAME", help="Cavalcade and only this; repeatable; `--list` names them all")
     parser.add_argument(
-        "--require",
-        action="append",
-        default=[],
-        metavar="APP=RATIO",
-        help="exit 1 when any Cavalcade needs more than RATIO of uvicorn's CPU",
+        "--python", action="append", metavar="PYTHON", help="a CPython to measure with; repeatable (default: the one that runs this)"
     )
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; the table has the medians (default: 3)")
+    parser.add_argument("--seconds", type=int, default=1, help="how long each time (default: 1)")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 when a goal that was measured is missed")
+    parser.add_argument("--list", action="store_true", help="name the cases and who takes part, and stop")
+    parser.add_argument("--docs", action="store_true", help="put the results in bench/results/ into docs/performance.md, and stop")
     options = parser.parse_args()
-    options.apps = options.apps.split(",")
-    options.peers = [peer for peer in options.peers.split(",") if peer]
-    for given, known in ((options.apps, APPS), (options.peers, PEERS)):
-        for name in given:
+    if options.rounds < 1 or options.seconds < 1:
+        parser.error("--rounds and --seconds are at least 1")
+    for given, known in ((options.case, CASES), (options.peer, CONTENDERS)):
+        for name in given or ():
             if name not in known:
-                parser.error(f"{name!r} is not known; known are {', '.join(known)}")
+                parser.error(f"{name!r} is not known; known are: {'; '.join(known)}")
     return options
 
 
-def find_contenders(options: argparse.Namespace) -> list[Contender]:
-    """Every Cavalcade that was named, once per kind of build, and the peers that are installed beside this script's interpreter."""
-    found: dict[str, Contender] = {}
-    for python in options.cavalcade or [sys.executable]:
-        python = os.path.abspath(python)
-        kind = subprocess.check_output([python, "-c", "from cavalcade import build; print(build.kind())"], text=True, cwd=HERE).strip()
-        name = f"cavalcade ({kind})"
-        if name in found:
-            print(f"bench: {python} has {name} again; measured once", file=sys.stderr)
-        found.setdefault(name, Contender(name, python, cavalcade))
-    for peer in options.peers:
-        if importlib.util.find_spec(peer) is None:
-            print(f"bench: {peer} is not installed here; left out", file=sys.stderr)
-        else:
-            found[peer] = Contender(peer, sys.executable, PEERS[peer])
-    return list(found.values())
+def measure_with(python: str, options: argparse.Namespace) -> int:
+    """One CPython; returns how many goals it missed."""
+    chosen = {name: takes_part(case, options.peer) for name, case in CASES.items() if not options.case or name in options.case}
+    builds = {CONTENDERS[name].where for names in chosen.values() for name in names} & set(BUILDS)
+    environments = prepare(shutil.which(python) or python, builds, say)
+    path = RESULTS / f"cpython-{environments.series}.json"
+    write_file()
+    step_aside()
+    results: report.Results = {}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        setting = settle(Path(folder), environments, options)
+        for name, names in chosen.items():
+            result = run_case(CASES[name], names, setting)
+            # After every case: what was measured is not lost when a later one is interrupted.
+            results = report.merge(path, as_results(result, environments, setting))
+            print(
+                f"\n{CASES[name].title} (CPython {environments.version})\n\n{report.case_table(name, results['cases'][name])}\n", flush=True
+            )
+    measured = results | {"cases": {name: results["cases"][name] for name in chosen}}
+    print("\n".join(report.described(results)))
+    print(f"\n{report.goal_table(measured)}\n")
+    path.with_suffix(".md").write_text(report.whole(results) + "\n")
+    (RESULTS / report.chart_name(results)).write_text(chart.draw(results))
+    print(f"written to bench/results/: {path.name}, {path.with_suffix('.md').name}, {report.chart_name(results)}")
+    return sum(verdict.reached is False for verdict in report.verdicts(measured))
 
 
-# -- one measurement -----------------------------------------------------------------------------------------------------
+def takes_part(case: Case, peers: list[str] | None) -> list[str]:
+    return [name for name in case.contenders if not peers or name in peers or CONTENDERS[name].role == "ours"]
 
 
-def measure(contender: Contender, app: str, wrk: str, options: argparse.Namespace) -> Sample:
-    server_cpu, client_cpu = cores()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/"
-    server = launch(["taskset", "-c", str(server_cpu), *contender.command(contender.python, app, port)])
-    try:
-        wait_ready(server, url)
-        drive = ["taskset", "-c", str(client_cpu), wrk, "-t1", f"-c{options.connections}", "--latency"]
-        subprocess.run([*drive, f"-d{WARM_UP_S}s", url], check=True, capture_output=True)
-        before = cpu_s(server.pid)
-        done = subprocess.run([*drive, f"-d{options.seconds}s", url], check=True, capture_output=True, text=True)
-        used = cpu_s(server.pid) - before
-    except subprocess.CalledProcessError as error:
-        raise Unmeasurable(f"wrk failed, {(error.stderr or error.stdout)!r}; the server's exit code: {server.poll()}") from error
-    finally:
-        stop(server)
-    return read_wrk(done.stdout, used)
-
-
-def launch(command: list[str]) -> subprocess.Popen[bytes]:
-    """Start a server, from the directory of the apps that are measured, and with what it says of errors kept."""
-    return subprocess.Popen(
-        command,
-        cwd=HERE,
-        env={name: value for name, value in os.environ.items() if name not in ("PORT", "WEB_CONCURRENCY")},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
+def settle(folder: Path, environments: Environments, options: argparse.Namespace) -> Setting:
+    """What all cases need. A tool that is not there is a reason for those who need it."""
+    authority = Authority(folder)
+    pair = authority.pair
+    key = serialization.load_pem_private_key(pair.keyfile.read_bytes(), None)
+    # The one form of a key that all of them read.
+    pkcs8 = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    pair.keyfile.write_bytes(pkcs8)
+    reasons = dict(environments.reasons)
+    for tool, (_, package) in TOOLS.items():
+        if shutil.which(tool) is None:
+            reasons[tool] = f"{tool} is not installed; on Debian or Ubuntu: apt-get install {package}"
+    return Setting(
+        pythons=environments.pythons,
+        reasons=reasons,
+        folder=folder,
+        certificate=(str(pair.certfile), str(pair.keyfile)),
+        trust=authority.client(),
+        rounds=options.rounds,
+        seconds=options.seconds,
     )
 
 
-def cores() -> tuple[int, int]:
-    """A core for the server and another for wrk, out of those this process may use."""
-    usable = sorted(os.sched_getaffinity(0))
-    if len(usable) < 2:
-        raise SystemExit("bench: needs two cores, one for the server and one for wrk")
-    return usable[0], usable[1]
-
-
-def wait_ready(server: subprocess.Popen[bytes], url: str) -> None:
-    deadline = time.monotonic() + BOOT_S
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=BOOT_S) as response:
-                response.read()
-            return
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.05)
-    server.kill()
-    assert server.stderr is not None
-    raise Unmeasurable(f"no answer on {url}\n{server.stderr.read().decode(errors='replace')}")
-
-
-def cpu_s(root: int) -> float:
-    """User and system time of a process, its threads and all its descendants so far, those that have been reaped included."""
-    total = 0.0
-    for process in [psutil.Process(root), *psutil.Process(root).children(recursive=True)]:
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system
-        if process.pid == root:
-            total += times.children_user + times.children_system
-    return total
-
-
-def stop(server: subprocess.Popen[bytes]) -> None:
-    family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)] if server.poll() is None else []
-    server.send_signal(signal.SIGTERM)
-    try:
-        server.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        for process in family:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                pass
-        server.wait()
-    assert server.stderr is not None
-    server.stderr.close()
-
-
-UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
-
-
-def read_wrk(text: str, used_s: float) -> Sample:
-    if trouble := re.search(r"(Non-2xx or 3xx responses: \d+|Socket errors: .*)", text):
-        raise Unmeasurable(trouble[0])
-    requests = int(find(r"(\d+) requests in", text)[1])
-
-    def latency(percent: int) -> float:
-        match = find(rf"^\s*{percent}%\s+([\d.]+)(us|ms|s|m)\s*$", text)
-        return float(match[1]) * UNITS[match[2]]
-
-    return Sample(requests, float(find(r"Requests/sec:\s+([\d.]+)", text)[1]), used_s / requests * 1e6, latency(50), latency(99))
-
-
-def find(pattern: str, text: str) -> re.Match[str]:
-    match = re.search(pattern, text, re.MULTILINE)
-    if match is None:
-        raise SystemExit(f"bench: wrk's output is not understood:\n{text}")
-    return match
-
-
-# -- the report --------------------------------------------------------------------------------------------------------------
-
-
-def summarise(results: dict[str, dict[str, list[Sample]]], options: argparse.Namespace) -> dict[str, object]:
-    summary: dict[str, dict[str, dict[str, float | None]]] = {}
-    for app, by_name in results.items():
-        base = by_name.get(BASE)
-        summary[app] = {}
-        for name, samples in by_name.items():
-            # Round by round, because the machine's speed differs more between rounds than the servers do within one.
-            ratios = [sample.cpu_us / other.cpu_us for sample, other in zip(samples, base or [], strict=bool(base))]
-            summary[app][name] = {
-                "requests_per_s": statistics.median(sample.requests_per_s for sample in samples),
-                "cpu_us_per_request": statistics.median(sample.cpu_us for sample in samples),
-                "p50_ms": statistics.median(sample.p50_ms for sample in samples),
-                "p99_ms": statistics.median(sample.p99_ms for sample in samples),
-                "cpu_ratio_to_uvicorn": statistics.median(ratios) if ratios else None,
-            }
+def as_results(result: Result, environments: Environments, setting: Setting) -> report.Results:
+    case = {
+        "when": datetime.now(UTC).isoformat(timespec="minutes"),
+        "rounds": result.case.rounds or setting.rounds,
+        "seconds": setting.seconds,
+        "samples": report.as_json(result.samples),
+        "missing": {name: cleaned(reason) for name, reason in result.missing.items()},
+    }
+    # A kernel's own name after its number tells who runs the machine.
+    system = f"{platform.system()} {platform.release().partition('-')[0]}"
+    memory = round(psutil.virtual_memory().total / 2**30)
     return {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"python": platform.python_version(), "system": platform.platform(), "cpu": cpu_model(), "cpus": os.cpu_count()},
-        "settings": {"rounds": options.rounds, "seconds": options.seconds, "connections": options.connections},
-        "summary": summary,
-        "rounds": {app: {name: [vars(s) for s in samples] for name, samples in by_name.items()} for app, by_name in results.items()},
+        "cpython": environments.version,
+        "machine": {"cpu": cpu_model(), "cores": os.cpu_count(), "memory_gib": memory, "system": system},
+        "tools": {tool: version(tool) for tool in TOOLS if shutil.which(tool)},
+        "versions": versions(environments),
+        "cases": {result.case.name: case},
     }
 
 
-def cpu_model() -> str:
-    try:
-        match = re.search(r"^model name\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        match = None
-    return match[1] if match else platform.processor()
+def versions(environments: Environments) -> dict[str, str]:
+    """Of what is measured, and what it runs on."""
+    wanted = {package for contender in CONTENDERS.values() for package in contender.packages}
+    found: dict[str, str] = {}
+    for packages in environments.packages.values():
+        found |= {name: version for name, version in packages.items() if name in wanted}
+    return dict(sorted(found.items()))
 
 
-def save(report: dict[str, object]) -> Path:
-    folder = HERE / "results"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{datetime.now():%Y%m%d-%H%M%S}.json"
-    path.write_text(json.dumps(report, indent=2) + "\n")
-    return path
+def version(tool: str) -> str:
+    done = subprocess.run([tool, TOOLS[tool][0]], capture_output=True, text=True, check=False)
+    match = re.search(r"\d+\.\d[\w.+-]*", done.stdout + done.stderr)
+    return match[0] if match else "of a version that it does not tell"
 
 
-def table(report: dict[str, object]) -> str:
-    summary = report["summary"]
-    assert isinstance(summary, dict)
-    lines = [
-        "",
-        "| app | server | req/s | CPU us/request | p50 ms | p99 ms | CPU / uvicorn's |",
-        "|---|---|---:|---:|---:|---:|---:|",
-    ]
-    for app, by_name in summary.items():
-        for name, row in by_name.items():
-            ratio = row["cpu_ratio_to_uvicorn"]
-            lines.append(
-                f"| {app} | {name} | {row['requests_per_s']:,.0f} | {row['cpu_us_per_request']:.1f} "
-                f"| {row['p50_ms']:.2f} | {row['p99_ms']:.2f} | {f'{ratio:.2f}' if ratio else '-'} |"
-            )
-    return "\n".join(lines)
+def cleaned(reason: str) -> str:
+    """Without the paths of this machine."""
+    return reason.replace(str(BENCH.parent), ".").replace(str(Path.home()), "~")
 
 
-def check(report: dict[str, object], required: list[str]) -> int:
-    summary = report["summary"]
-    assert isinstance(summary, dict)
-    failed = 0
-    for text in required:
-        app, _, limit = text.partition("=")
-        if not any(name.startswith("cavalcade") and row["cpu_ratio_to_uvicorn"] is not None for name, row in summary.get(app, {}).items()):
-            print(f"bench: nothing was measured for --require {text}", file=sys.stderr)
-            failed = 1
-        for name, row in summary.get(app, {}).items():
-            ratio = row["cpu_ratio_to_uvicorn"]
-            if name.startswith("cavalcade") and ratio is not None and ratio > float(limit):
-                print(f"bench: {name} needs {ratio:.2f} of uvicorn's CPU on {app}; at most {limit} was required", file=sys.stderr)
-                failed = 1
-    return failed
+def write_page() -> int:
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("cpython-*.json"))]
+    if not found:
+        print("bench: nothing was measured yet; run `make bench` first", file=sys.stderr)
+        return 1
+    for results in found:
+        (PAGE.parent / report.chart_name(results)).write_text(chart.draw(results))
+    PAGE.write_text(report.into_page(PAGE.read_text("utf-8"), found), "utf-8")
+    print(f"docs/{PAGE.name} has the results of CPython {', '.join(results['cpython'] for results in found)}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -252,6 +252,7 @@ class Nursery:
             listeners=self._listeners,
             channel=socket.socket(fileno=end),
             row=row,
+            ledger=self._board.ledger(order.slot),
             siblings=Siblings(self._board, order.slot),
             give=self._give,
             take=self._take,

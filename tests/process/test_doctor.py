@@ -115,8 +115,10 @@ def test_an_app_that_is_well_is_said_to_be_so_in_80_columns(tmp_path: Path, auth
     assert "poller" in doctor(tmp_path, "main:app", "--requests", "2", "--preload", code=1).stdout
 
 
-def test_a_flask_app_has_its_threads_and_is_asked_as_it_wants_to_be(tmp_path: Path) -> None:
-    write_app(tmp_path, FLASK)
+def test_a_flask_app_of_several_is_found_by_its_table_has_threads_and_is_asked_as_it_wants_to_be(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    write_app(tmp_path / "shop", FLASK)
+    (tmp_path / "cavalcade.toml").write_text('[[app]]\napp = "main:app"\npath = "/shop"\napp_dir = "shop"\n[[app]]\napp = "none:app"\n')
     asked = ("--path", "/slow", "--method", "post", "--data", '{"a": 1}', "-H", "X-By: me", "--requests", "6", "--json")
     [path] = json.loads(doctor(tmp_path, "main:app", *asked, code=0).stdout)["paths"]
     assert (path["status"], path["verdict"]) == (200, "threads")

@@ -75,8 +75,8 @@ BROKEN = {
 @pytest.mark.parametrize("preload", [False, True], ids=["each worker imports", "preload"])
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_broken_deploy_is_refused_and_the_corrected_one_accepted(project: Any, load: Loaded, how: str, preload: bool) -> None:
-    # The old code must come up well within the boot timeout, on a busy machine too; only the hanging one waits for it.
-    limit = ["--boot-timeout", "3"] if how == "lifespan hangs" else []
+    # The old code and the nursery must come up well within the boot timeout, on a busy machine too; only the hanging one waits for it.
+    limit = ["--boot-timeout", "8"] if how == "lifespan hangs" else []
     with project.server(*limit, *(["--preload"] if preload else [])) as server:
         clients = load(server)
         project.deploy("v2", **BROKEN[how])

@@ -28,7 +28,7 @@ import asyncio, ctypes, gc, os, re, socket, sys, time
 async def app(scope, receive, send):
     if scope["type"] != "http":
         raise RuntimeError("no lifespan")
-    path = scope["path"]
+    path = scope["path"].removeprefix(scope["root_path"])
     name = path.strip("/") or "fine"
     if path == "/await":
         await asyncio.sleep(1.5)
@@ -143,6 +143,20 @@ def test_what_blocks_the_loop_is_named_in_exactly_one_line(folder: Path, loop_na
         get(server)
     where = rf"main\.py:{line_of(text)} {function}\(\), GET /{doing}"
     assert_told(server, pid, rf"worker 1 \(pid {pid}\) was blocked for \d+ ms in {where}; 0 requests waited")
+
+
+def test_of_several_apps_the_one_that_blocked_is_named_though_it_is_installed_and_waits_in_a_library(tmp_path: Path) -> None:
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    write_app(installed, "import time\n\ndef rest():\n    time.sleep(0.6)\n", "resting")
+    for name in ("first", "second"):
+        write_app(installed, APP.replace("time.sleep(0.6)", "resting.rest()").replace("import asyncio,", "import resting, asyncio,"), name)
+    tables = "".join(f'[[app]]\napp = "{name}:app"\npath = "/{name}"\n' for name in ("first", "second"))
+    (tmp_path / "cavalcade.toml").write_text(tables)
+    with LiveServer("", cwd=tmp_path, env={"PYTHONPATH": str(installed)}) as server:
+        for name in ("second", "first"):
+            get(server, f"/{name}/sleeping")
+            server.wait_line(rf"was blocked for \d+ ms in site-packages/{name}\.py:\d+ sleeping\(\), GET /{name}/sleeping; ", WAIT_S)
 
 
 def test_of_two_stalls_in_a_row_each_has_its_own_line_of_code(folder: Path) -> None:

@@ -39,7 +39,7 @@ def declared(pxd: str) -> dict[str, set[str]]:
         if match := re.match(r"cdef class (\w+)", line):
             cls = match[1]
             found[cls] = set()
-        elif match := re.match(r"    cdef (?:public )?(?:unsigned long long\[::1\]|\w+) ([\w, ]+)$", line):
+        elif match := re.match(r"    cdef (?:public )?(?:unsigned long long\[::1\]|long long|\w+) ([\w, ]+)$", line):
             found[cls].update(name.strip() for name in match[1].split(","))
     return found
 

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from cavalcade.admin import looking, steering, streams
+from cavalcade.admin import looking, page, steering, streams
 from cavalcade.admin.access import Access, Need
 from cavalcade.admin.answers import Answer, Asked, BadRequest, Handler, query, reject
 from cavalcade.admin.wishes import Wishes
@@ -46,6 +46,8 @@ class Route:
 
 
 ROUTES = (
+    Route("GET", "/", Need.PAGE, page.index),
+    Route("GET", "/page/{file}", Need.PAGE, page.part),
     Route("GET", "/livez", Need.HEALTH, looking.livez),
     Route("GET", "/readyz", Need.HEALTH, looking.readyz),
     Route("GET", "/startupz", Need.HEALTH, looking.startupz),
@@ -61,6 +63,7 @@ ROUTES = (
     Route("POST", "/drain", Need.WRITE, steering.drain),
     Route("POST", "/stop", Need.WRITE, steering.stop),
     Route("POST", "/workers/{worker}/recycle", Need.WRITE, steering.recycle),
+    Route("POST", "/workers/{worker}/restart", Need.WRITE, steering.recycle),  # what others call it
     Route("POST", "/log-level", Need.WRITE, steering.log_level),
     Route("POST", "/certs/reload", Need.WRITE, steering.renew_certificates),
 )

@@ -6,7 +6,6 @@ This runs user code, so it runs in a worker (or in a nursery that preloads, or i
 from __future__ import annotations
 
 import ast
-import dataclasses
 import difflib
 import importlib
 import importlib.util
@@ -21,6 +20,7 @@ from typing import Any, cast
 from cavalcade.apps import frames, nature
 from cavalcade.apps.frames import user_frames
 from cavalcade.apps.nature import Look, Nature
+from cavalcade.config import app_tables
 from cavalcade.config.options import AppTable, Settings
 from cavalcade.errors import AppLoadError, CavalcadeError
 from cavalcade.types import App, ASGIApp, Interface
@@ -154,9 +154,7 @@ def _load_several(settings: Settings) -> LoadedApp:
     parts: list[Part] = []
     notes: list[str] = []
     for number, table in enumerate(settings.apps, start=1):
-        own = {key: getattr(table, key) for key in ("app_dir", "factory", "interface", "lifespan", "threads")}
-        given = {key: value for key, value in own.items() if value is not None}
-        part_settings = dataclasses.replace(settings, app=table.app, apps=(), **given)
+        part_settings = app_tables.alone(settings, table)
         name = f"app[{number}] ({table})"
         try:
             loaded = load(part_settings)
@@ -393,6 +391,8 @@ def _call(factory: object, reference: Reference, settings: Settings, *positional
 def _checked_as(item: object, looked: Look, name: str, settings: Settings) -> tuple[App, Interface]:
     """The object as an ASGI 3 or WSGI app. Raises `AppLoadError` where it is neither, or not the one that was asked for."""
     wanted = settings.interface
+    if wanted == "asgi" and not looked.sure:
+        return cast(ASGIApp, item), "asgi"
     if looked.nature is Nature.WSGI or (wanted == "wsgi" and looked.nature is Nature.ASGI and not nature.is_async(item)):
         if wanted == "asgi":
             raise AppLoadError(f"{name} is a WSGI app ({_plain(looked)}), and --interface asgi was asked for.", fix=_asgi_fix(looked))

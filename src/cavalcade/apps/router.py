@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from cavalcade import limits
 from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.mount import is_below
@@ -17,7 +18,7 @@ from cavalcade.apps.stream import REQUEST_ID, Call, Serving, Stream
 from cavalcade.apps.wsgi import environ
 from cavalcade.apps.wsgi.service import Service
 from cavalcade.config.options import AppTable
-from cavalcade.types import Headers, Receive, Scope, Send
+from cavalcade.types import Address, Headers, Receive, Scope, Send
 from cavalcade.wire.sink import Head
 
 
@@ -47,13 +48,24 @@ class WsgiTarget:
     def __init__(self, service: Service, serving: Serving) -> None:
         self.service = service
         self.serving = serving
+        self._templates: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def new_call(self, stream: Stream, head: Head, template: dict[str, Any]) -> Call:
-        own = self.service.template(template["scheme"], template["client"], template["server"])
-        own = environ.on_behalf(own, None, "", template["root_path"])
+        key = template["scheme"], template["client"], template["server"], template["root_path"]
+        own = self._templates.get(key)
+        if own is None:
+            own = self._make(*key)
         if REQUEST_ID in template:
-            own[REQUEST_ID] = template[REQUEST_ID]
+            own[REQUEST_ID] = template[REQUEST_ID]  # it is copied before anybody else may set it
         return self.service.new_call(stream, head, own)
+
+    def _make(self, scheme: str, client: Address | None, server: Address | None, root_path: str) -> dict[str, Any]:
+        """What all requests of one connection, or of one client that a proxy passes on, have in common."""
+        if len(self._templates) >= limits.ROUTED_KEPT:
+            self._templates.clear()
+        own = environ.on_behalf(self.service.template(scheme, client, server), None, "", root_path)
+        self._templates[scheme, client, server, root_path] = own
+        return own
 
 
 class Refusal:

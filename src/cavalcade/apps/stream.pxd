@@ -4,9 +4,7 @@
 from cavalcade.apps.tasks cimport Starter
 
 
-cdef class Totals:
-    cdef public Py_ssize_t requests, bytes_sent, shed
-    cdef public list by_class
+from cavalcade.board.ledger cimport Ledger
 
 
 cdef class Serving:
@@ -14,7 +12,7 @@ cdef class Serving:
     cdef public object app, loop, context
     cdef public dict state
     cdef public dict running
-    cdef public Totals totals
+    cdef public Ledger ledger
     cdef public object draining
     cdef public set websockets
     cdef public object websocket_rules

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from cavalcade.apps.tasks import Starter
+from cavalcade.board.ledger import private_ledger
 from cavalcade.types import ASGIApp
 from cavalcade.wire.sink import Head
 from cavalcade.wire.ws import WebSocketRules
@@ -146,6 +147,10 @@ class Call(Protocol):
         """The request as the log shows it, safe to print."""
 
 
+# What makes the call of one request: of its stream, its head, and what all requests of its connection have in common.
+NewCall = Callable[[Stream, Head, dict[str, Any]], Call]
+
+
 class WebSocketCall(Call, Protocol):
     """One WebSocket in the hands of an app: what the sweep and the drain tell it."""
 
@@ -176,18 +181,6 @@ def wake_all(waiters: list[asyncio.Future[None]]) -> None:
             waiter.set_result(None)
 
 
-class Totals:
-    """What one worker has done, as plain attributes: the heartbeat copies them to the board."""
-
-    __slots__ = ("by_class", "bytes_sent", "requests", "shed")
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.by_class = [0] * 10
-        self.bytes_sent = 0
-        self.shed = 0  # answered 503 without the app: too many were in flight
-
-
 class Serving:
     """What the requests of one worker share. Made once, before the first connection."""
 
@@ -199,7 +192,7 @@ class Serving:
         self.context = context
         self.state: dict[str, Any] | None = None  # lifespan state; None when the app has no lifespan
         self.running: dict[Call, None] = {}  # those whose app has not returned; oldest first, which a set would not know
-        self.totals = Totals()
+        self.ledger = private_ledger()  # what is counted
         self.draining = asyncio.Event()  # set when the worker begins to leave; apps see it as an ASGI extension
         self.websockets: set[WebSocketCall] = set()  # those whose connection is not over
         self.websocket_rules: WebSocketRules | None = None  # None: requests for one are treated as plain ones
@@ -216,7 +209,7 @@ class Serving:
         other = Serving(app, self.loop, context)
         other.state = state
         other.running = self.running
-        other.totals = self.totals
+        other.ledger = self.ledger
         other.draining = self.draining
         other.websockets = self.websockets
         other.websocket_rules = self.websocket_rules

@@ -8,7 +8,8 @@ _NO_WORDS = memoryview(bytearray(8)).cast("Q")
 class Row:
     """A window of 64-bit words. Only the owner of the slot calls `set`, `add` and `clear`.
 
-    `word` is one of the numbers in `board/layout.py`. Values are unsigned and wrap nowhere: 2^64 of anything is out of reach.
+    `word` is one of the numbers in `board/layout.py`, or in `board/ledger_words.py`. Values are unsigned and wrap nowhere: 2^64 of anything
+    is out of reach.
     """
 
     __slots__ = ("_memory", "_words")
@@ -29,6 +30,10 @@ class Row:
     def add(self, word: int, n: int) -> None:
         """Add `n`, which may be negative where the result is not. Not atomic: a row has one writer, in one thread."""
         self._words[word] += n
+
+    def words(self) -> list[int]:
+        """All values."""
+        return self._memory.tolist()
 
     def clear(self) -> None:
         """Zero every word."""

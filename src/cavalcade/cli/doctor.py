@@ -14,6 +14,8 @@ import msgspec
 from cavalcade.cli.parameters import SETTINGS, OptionsCommand, given, takes_options
 from cavalcade.cli.report import Screen
 from cavalcade.cli.settle import settle
+from cavalcade.config.app_tables import alone
+from cavalcade.config.sources import Resolved, resolve
 from cavalcade.doctor.client import Request
 from cavalcade.doctor.examination import examine
 from cavalcade.doctor.report import as_data, draw
@@ -59,11 +61,8 @@ def doctor(
     overlap and what stands in the way; then look at limits, settings and certificates. Nothing that runs already is touched.
     """
     wanted = _requests(paths, method, headers, data)
-    resolved = settle(given(values), cwd=Path.cwd(), environ=os.environ)
+    resolved = _settle(given(values))
     settings = resolved.settings
-    if settings.apps:
-        cause = f"{resolved.origins['app']} names several apps, and one is examined at a time."
-        raise UsageError(cause, fix=f"Say which: cavalcade doctor {settings.apps[0].app}")
     screen.log_format = settings.log_format
     for note in resolved.notes:
         screen.note(note)
@@ -75,6 +74,20 @@ def doctor(
         plain = is_plain(sys.stdout, os.environ, settings.log_format)
         click.echo(draw(report, plain=plain), color=not plain)
     return 1 if report.problems else 0
+
+
+def _settle(arguments: dict[str, object]) -> Resolved:
+    """The settings to examine the app with: those of its table where it is one of several. Raises `ConfigError` or `UsageError`."""
+    resolved = resolve({key: value for key, value in arguments.items() if key != "app"}, cwd=Path.cwd(), environ=os.environ)
+    tables = resolved.settings.apps
+    if tables and "app" not in arguments:
+        cause = f"{resolved.origins['app']} names several apps, and one is examined at a time."
+        raise UsageError(cause, fix=f"Say which: cavalcade doctor {' | '.join(dict.fromkeys(table.app for table in tables))}")
+    for number, table in enumerate(tables, start=1):
+        if table.app == arguments["app"]:
+            note = f"with what {resolved.origins['app']} says of app[{number}] ({table}); it is examined alone, at the root"
+            return Resolved(alone(resolved.settings, table), resolved.origins, [*resolved.notes, note])
+    return settle(arguments, cwd=Path.cwd(), environ=os.environ)
 
 
 def _requests(paths: tuple[str, ...], method: str, headers: tuple[str, ...], data: str) -> list[Request]:

@@ -4,13 +4,14 @@ Problems are returned, all of them, with the table and key they are in; tables a
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any
 
-from cavalcade.config.options import AppTable
+from cavalcade.config.options import AppTable, Settings
 from cavalcade.config.values import OPTIONS, quote, read
 
 KEYS = ("app", "host", "path", "app_dir", "factory", "interface", "lifespan", "threads")
@@ -47,6 +48,13 @@ def read_tables(tables: list[Any], origin_of: Callable[[int], str]) -> tuple[tup
             if other != number:
                 problems.append(f"{place} is for {host or 'every host'} at {table.path or '/'}, and so is app[{other}]: keep one of them")
     return tuple(found), problems
+
+
+def alone(settings: Settings, table: AppTable) -> Settings:
+    """The settings of one of several apps, as if it were the only one; where it is mounted is not in them."""
+    own = {key: getattr(table, key) for key in KEYS if key not in ("app", "host", "path")}
+    given = {key: value for key, value in own.items() if value is not None}
+    return dataclasses.replace(settings, app=table.app, apps=(), **given)
 
 
 def _read(key: str, value: Any) -> Any:

@@ -205,7 +205,7 @@ class Settings:
     )
     admin: str = option(
         "",
-        "Also answer over TCP on this address, with a token: status, metrics, health (see docs/admin.md).",
+        "Also answer over TCP on this address, with a token: the dashboard, status, metrics, health (see docs/admin.md).",
         "admin",
         metavar="HOST:PORT",
     )
@@ -370,6 +370,12 @@ class Settings:
         minimum=1,
     )
     traceback: bool = option(False, "Show whole tracebacks, not only the app's own frames.", "logs")
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """The apps' own packages: their code is the user's wherever it is installed."""
+        names = [table.app for table in self.apps] or [self.app]
+        return frozenset(filter(None, (name.partition(":")[0].partition(".")[0] for name in names)))
 
 
 def info(field: dataclasses.Field[Any]) -> OptionInfo:

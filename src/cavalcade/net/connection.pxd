@@ -2,8 +2,10 @@
 # Types for connection.py when it is compiled: names and meaning are there.
 
 cimport cython
+from cpython cimport time
 from cavalcade.apps.asgi.exchange cimport Exchange
-from cavalcade.apps.stream cimport Serving, Totals
+from cavalcade.apps.stream cimport Serving
+from cavalcade.board.ledger cimport Ledger
 from cavalcade.net.context cimport ConnectionContext
 from cavalcade.net.link cimport Link
 from cavalcade.observe.access cimport AccessLog
@@ -11,10 +13,9 @@ from cavalcade.wire.h1 cimport H1
 from cavalcade.wire.sink cimport Head
 
 # Compiled, these names of connection.py are C variables, and no attributes of the module.
-cdef int BODY, FIRST_BYTE, FLUSH, HEAD, IDLE, LINGER
+cdef int BODY, BYTES_RECEIVED, FIRST_BYTE, FLUSH, HEAD, IDLE, LINGER
 cdef int NOTHING_SENT
 cdef Py_ssize_t JOIN_BYTES
-cdef object perf_counter
 
 
 cdef class Connection(Link):
@@ -29,7 +30,7 @@ cdef class Connection(Link):
     cdef public bytes target
     cdef public str version
     cdef public bint body_pending, continue_due, switched, turn_due
-    cdef public double started
+    cdef public double started, first_at
     cdef public object sent_bytes
     cdef public object file
 
@@ -60,7 +61,7 @@ cdef class Connection(Link):
     cpdef next_request(self)
     @cython.locals(engine=H1)
     cpdef hold_rest(self)
-    @cython.locals(context=ConnectionContext, totals=Totals, access=AccessLog)
+    @cython.locals(context=ConnectionContext, ledger=Ledger, now=double, seconds=double, access=AccessLog)
     cpdef account(self, int status)
     cpdef refuse(self, error, data)
     cpdef close(self)

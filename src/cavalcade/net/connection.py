@@ -17,6 +17,7 @@ from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.asgi.order import NOTHING as NOTHING_SENT
 from cavalcade.apps.asgi.websocket import WebSocketExchange, open_call
 from cavalcade.apps.stream import Call, Pipe
+from cavalcade.board.ledger_words import BYTES_RECEIVED
 from cavalcade.errors import AppProtocolError, PeerError, PeerTooSlow
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.files import H1File
@@ -35,8 +36,6 @@ CLIENT_CLOSED = 499  # nginx's number for a client that left before the answer; 
 JOIN_BYTES = limits.JOIN_BYTES
 TURN_BYTES = limits.WRITE_TURN_BYTES
 PIECE_BYTES = limits.WRITE_TURN_PIECE_BYTES
-
-perf_counter = time.perf_counter
 
 
 class Connection(Link):
@@ -75,6 +74,7 @@ class Connection(Link):
         self.turn_due = False  # more of what is held will be fed in the next turn of the loop
         self.started = 0.0
         # the response
+        self.first_at = 0.0  # when it began, where that was before its end
         self.sent_bytes = 0
         self.file: H1File | None = None
 
@@ -139,8 +139,8 @@ class Connection(Link):
         self.target = head.target
         self.version = head.version
         self.sent_bytes = 0
-        if context.access is not None:
-            self.started = perf_counter()
+        self.started = time.perf_counter()
+        self.first_at = 0.0
         if head.forwarded:
             self.template, self.asker = context.forwarding.view(self, self.own_template, head)
         elif self.asker:
@@ -197,6 +197,7 @@ class Connection(Link):
         if exchange is None:
             self.discard(chunk)
             return
+        self.context.serving.ledger.add(BYTES_RECEIVED, len(chunk))
         if exchange.feed_body(chunk) > limits.BODY_BUFFER_BYTES:
             self.pause_reading()
         else:
@@ -232,6 +233,7 @@ class Connection(Link):
     def send_head(self, exchange: Call | None) -> None:
         """Send a head that is still due, for example that of an event stream with no event yet."""
         if exchange is not None and self.exchange is exchange and self.engine.head_due and not exchange.gone:
+            self.first_at = time.perf_counter()
             self.transport.write(self.engine.take_head(0, True))
 
     def write(self, body: bytes, more: bool) -> None:
@@ -248,6 +250,8 @@ class Connection(Link):
 
     def write_piece(self, body: bytes, size: int, more: bool) -> None:
         engine = self.engine
+        if engine.head_due and more:
+            self.first_at = time.perf_counter()
         before, after = engine.frame(size, more)
         if engine.response_bodiless:
             body = after = b""
@@ -284,6 +288,8 @@ class Connection(Link):
 
     def send_file(self, fd: int, offset: int, count: int, more: bool = False, done: Callable[[], None] | None = None) -> None:
         engine = self.engine
+        if engine.head_due:
+            self.first_at = time.perf_counter()
         try:
             before, behind = engine.frame(count, more)
         except AppProtocolError:
@@ -437,14 +443,14 @@ class Connection(Link):
     def account(self, status: int) -> None:
         """Count a request that is over, and log it."""
         context = self.context
-        totals = context.serving.totals
-        totals.requests += 1
-        totals.by_class[status // 100] += 1
-        totals.bytes_sent += self.sent_bytes
+        now = time.perf_counter()
+        seconds = now - self.started
+        ledger = context.serving.ledger
+        ledger.answered(self.method, status, self.sent_bytes, seconds, self.first_at - self.started if self.first_at else seconds)
         access = context.access
         if access is not None:
             target = self.target.decode("ascii", "backslashreplace")
-            access.add(self.asker or self.peer(), self.method, target, self.version, status, self.sent_bytes, perf_counter() - self.started)
+            access.add(self.asker or self.peer(), self.method, target, self.version, status, self.sent_bytes, seconds)
             if not context.flush_due:
                 context.note_access()
 
@@ -452,21 +458,20 @@ class Connection(Link):
         """The peer broke a rule: answer if that is still possible, say so in the log, close."""
         context = self.context
         exchange = self.exchange
-        context.peer_log.refused(context.now, self.peer(), error, data)
+        answered = self.body_pending if exchange is None else self.head_is_out()
+        context.peer_log.refused(context.now, self.peer(), error, data, late=answered)
         if exchange is not None:
-            answered = self.head_is_out()
             self.exchange = None
             exchange.disconnect()
             self.account(self.engine.response_status if answered else error.status)
             if answered:
                 self.reset()
                 return
-        elif self.body_pending:
+        elif answered:
             self.linger()  # its request has been answered already; another answer would be taken for that of the next
             return
         else:
-            context.serving.totals.requests += 1
-            context.serving.totals.by_class[error.status // 100] += 1
+            context.serving.ledger.refused(error.status)
         if not self.transport.is_closing():
             self.transport.write(self.engine.refuse(error.status, error.cause, error.fields))
         self.linger()
@@ -539,6 +544,13 @@ class Connection(Link):
 
     def on_deadline(self, now: float) -> None:
         kind = self.deadline_for
+        if FIRST_BYTE <= kind <= IDLE and self.has_unread():
+            # It came in time, and the loop, which was blocked or turns right now, has not come to read it: the fault is ours. Once, for
+            # a head that drips in would always have a byte unread.
+            self.deadline_for = -kind
+            self.deadline = now
+            return
+        kind = abs(kind)
         if kind == HEAD:
             self.refuse(PeerTooSlow(f"the request head took longer than {self.context.head_s:g} s (head_timeout)"), b"")
         elif kind == BODY and self.exchange is not None:
@@ -577,7 +589,7 @@ class Connection(Link):
 
     def close_idle(self) -> None:
         """Close a connection that could not be moved."""
-        if self.is_idle():
+        if self.is_idle() and not self.has_unread():
             self.close()
         else:
             self.engine.keep_alive = False

@@ -6,8 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from cavalcade.apps.static.service import NewCall
-from cavalcade.apps.stream import Serving
+from cavalcade.apps.stream import NewCall, Serving
 from cavalcade.apps.wsgi.service import Service
 from cavalcade.board import layout
 from cavalcade.board.row import Row

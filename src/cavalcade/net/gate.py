@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from cavalcade import limits
+from cavalcade.board.ledger_words import ACCEPT_WAIT, ACCEPTED
 from cavalcade.board.siblings import Siblings
 from cavalcade.config.addresses import join
 from cavalcade.errors import PeerError
@@ -29,7 +30,7 @@ from cavalcade.net import handover, proxied
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.handshake import Handshake
 from cavalcade.net.link import IDLE, Link
-from cavalcade.net.listener import Listener
+from cavalcade.net.listener import Listener, queued_s
 from cavalcade.net.tls import Tls
 from cavalcade.net.transport import Transport
 from cavalcade.types import Address
@@ -57,6 +58,7 @@ class Gate:
         connections_max: int = 0,
     ) -> None:
         self._context = context
+        self._ledger = context.serving.ledger
         self._name_peer = name_peer
         self._tls = tls
         self._connections_max = connections_max or sys.maxsize
@@ -160,6 +162,10 @@ class Gate:
                 raise
             return False
         connected.setblocking(False)
+        self._ledger.add(ACCEPTED, 1)
+        waited_s = queued_s(connected)
+        if waited_s is not None:
+            self._ledger.observe(ACCEPT_WAIT, waited_s)
         client: Address | None = None
         if listener.is_unix:
             server: Address = (listener.address.removeprefix("unix:"), None)

@@ -13,6 +13,7 @@ from h2.errors import ErrorCodes
 from cavalcade import limits
 from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.stream import Call
+from cavalcade.board.layout import CONNECTIONS_HTTP2
 from cavalcade.errors import ConnectionFault, StreamFault
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.h2_stream import H2Stream
@@ -33,6 +34,7 @@ class H2Connection(Link):
     """Speaks HTTP/2, over TLS or in the clear."""
 
     stream_class = H2Stream
+    protocol = CONNECTIONS_HTTP2
 
     def __init__(
         self,
@@ -191,7 +193,7 @@ class H2Connection(Link):
         if self.lingering or self.transport.is_closing():
             return
         self.engine.now = self.context.now
-        if 0.0 < self.partial_deadline < now:
+        if 0.0 < self.partial_deadline < now and not self.has_unread():
             if not self.engine.has_begun():
                 self.close_idle()  # never used: no fault, clients keep such in reserve
                 return
@@ -211,6 +213,8 @@ class H2Connection(Link):
             self.transport.abort()
         elif kind == FLUSH:
             self.give_up_writing(now)
+        elif self.has_unread():
+            self.deadline = now  # see Connection.on_deadline
         else:
             self.close_idle()
 

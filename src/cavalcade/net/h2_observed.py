@@ -20,11 +20,6 @@ class ObservedStream(Observed, H2Stream):
     def link_of(self) -> Link:
         return self.link
 
-    def send_due_head(self) -> None:
-        if self.head_due and self.exchange is not None and not self.closed:
-            self.begin()
-        super().send_due_head()
-
     def on_reset(self, code: int) -> None:
         if self.exchange is not None:
             self.seen.left = True

@@ -2,6 +2,7 @@
 # Types for h2_stream.py when it is compiled: names and meaning are there. `link` has none: its module imports this one.
 
 cimport cython
+from cpython cimport time
 
 from cavalcade.net.context cimport ConnectionContext
 from cavalcade.wire.h2_stream cimport StreamState
@@ -11,7 +12,7 @@ from cavalcade.wire.sink cimport Head
 cdef class H2Stream(StreamState):
     cdef public object link, exchange, file, pipe
     cdef public bytes target
-    cdef public double started, deadline, write_deadline
+    cdef public double started, first_at, deadline, write_deadline
     cdef public object sent_bytes, discarded
     cdef public list early, writers
     cdef public bint continue_due, write_paused
@@ -26,5 +27,5 @@ cdef class H2Stream(StreamState):
     cpdef response_done(self)
     cpdef bint head_is_out(self)
     cpdef let_go(self)
-    @cython.locals(context=ConnectionContext)
+    @cython.locals(context=ConnectionContext, now=double, seconds=double, first_byte_s=double)
     cpdef account(self, int status)

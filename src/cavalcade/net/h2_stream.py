@@ -16,6 +16,7 @@ from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.asgi.order import NOTHING as NOTHING_SENT
 from cavalcade.apps.asgi.websocket import WebSocketExchange, open_call
 from cavalcade.apps.stream import Call, Pipe, add_waiter, wake_all
+from cavalcade.board.ledger_words import BYTES_RECEIVED
 from cavalcade.errors import AppProtocolError, PeerError, PeerTooSlow
 from cavalcade.net import overload
 from cavalcade.net.files import ReadSend
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 CLIENT_CLOSED = 499  # nginx's number for a client that left before the answer; only ever logged
 
-perf_counter = time.perf_counter
-
 
 class H2Stream(StreamState):
     """Deadlines are its own: one stream that stands still is ended without the others."""
@@ -43,6 +42,7 @@ class H2Stream(StreamState):
         "early",
         "exchange",
         "file",
+        "first_at",
         "link",
         "pipe",
         "sent_bytes",
@@ -59,6 +59,7 @@ class H2Stream(StreamState):
         self.exchange: Call | None = None
         self.target = b""
         self.started = 0.0
+        self.first_at = 0.0  # when the response began, where that was before its end
         self.sent_bytes = 0
         self.file: ReadSend | None = None
         self.early: list[bytes] | None = None  # of a WebSocket: what comes before the answer to its handshake
@@ -78,8 +79,7 @@ class H2Stream(StreamState):
         context = link.context
         serving = context.serving
         self.target = head.target
-        if context.access is not None:
-            self.started = perf_counter()
+        self.started = time.perf_counter()
         if context.limit and len(serving.running) >= context.limit:
             self.turn_away()
             return
@@ -118,15 +118,14 @@ class H2Stream(StreamState):
     def on_refused(self, error: PeerError) -> None:
         link = self.link
         context = link.context
-        context.peer_log.refused(context.now, link.peer(), error)
         exchange = self.exchange
         answered = exchange is not None and self.head_is_out()
+        context.peer_log.refused(context.now, link.peer(), error, late=answered)
         if exchange is not None:
             self.let_go()
             self.account(self.status if answered else error.status)
         else:
-            context.serving.totals.requests += 1
-            context.serving.totals.by_class[error.status // 100] += 1
+            context.serving.ledger.refused(error.status)
         if answered:
             link.engine.reset(self, ErrorCodes.CANCEL)
         else:
@@ -155,6 +154,7 @@ class H2Stream(StreamState):
         elif self.early is not None:
             self.early.append(chunk)  # as much as its window allows
         else:
+            self.link.context.serving.ledger.add(BYTES_RECEIVED, len(chunk))
             unread = exchange.feed_body(chunk)
             engine.give_back(self, unread)
             if self.exchange is exchange:
@@ -215,10 +215,13 @@ class H2Stream(StreamState):
     def send_due_head(self) -> None:
         """Send a head that is still due, for example that of an event stream with no event yet."""
         if self.head_due and self.exchange is not None and not self.closed:
+            self.first_at = time.perf_counter()
             self.link.engine.send_head(self, 0, True)
             self.link.schedule_flush()
 
     def write(self, body: bytes, more: bool) -> None:
+        if self.head_due and more:
+            self.first_at = time.perf_counter()
         self.send(body, more)
         if not self.bodiless:
             self.sent_bytes += len(body)
@@ -251,6 +254,8 @@ class H2Stream(StreamState):
         pass  # RFC 9113 section 8.3.2: HTTP/2 has none
 
     def send_file(self, fd: int, offset: int, count: int, more: bool = False, done: Callable[[], None] | None = None) -> None:
+        if self.head_due:
+            self.first_at = time.perf_counter()
         if self.bodiless:
             if self.head_due:
                 self.link.engine.send_head(self, count, more)
@@ -386,14 +391,14 @@ class H2Stream(StreamState):
         """Count a request that is over, and log it."""
         link = self.link
         context = link.context
-        totals = context.serving.totals
-        totals.requests += 1
-        totals.by_class[status // 100] += 1
-        totals.bytes_sent += self.sent_bytes
+        now = time.perf_counter()
+        seconds = now - self.started
+        first_byte_s = self.first_at - self.started if self.first_at else seconds
+        context.serving.ledger.answered(self.method, status, self.sent_bytes, seconds, first_byte_s)
         access = context.access
         if access is not None:
             target = self.target.decode("ascii", "backslashreplace")
-            access.add(self.asker or link.peer(), self.method, target, "2", status, self.sent_bytes, perf_counter() - self.started)
+            access.add(self.asker or link.peer(), self.method, target, "2", status, self.sent_bytes, seconds)
             if not context.flush_due:
                 context.note_access()
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cavalcade import limits
+from cavalcade.board.ledger_words import HAND_OVERS
 from cavalcade.board.siblings import Siblings
 
 if TYPE_CHECKING:
@@ -119,5 +120,6 @@ class HandOver:
             connection.close_idle()
             return True
         self.given += 1
+        connection.context.serving.ledger.add(HAND_OVERS, 1)
         connection.forget()
         return True

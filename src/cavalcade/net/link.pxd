@@ -39,6 +39,7 @@ cdef class Link:
     cpdef wake_writers(self)
     cpdef pause_reading(self)
     cpdef resume_reading(self)
+    cpdef bint has_unread(self)
     cpdef on_sweep(self, double now)
     cpdef on_flushed(self, double now)
     cpdef await_flush(self)

@@ -6,12 +6,14 @@ No timer belongs to a connection: it stores until when it may stay as it is, and
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import struct
 from typing import Any
 
 from cavalcade import limits
 from cavalcade.apps.stream import add_waiter, wake_all
+from cavalcade.board.layout import CONNECTIONS_HTTP1
 from cavalcade.net.context import ConnectionContext
 from cavalcade.types import Address
 
@@ -23,6 +25,8 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER that makes close() send a reset
 
 class Link:
     """An asyncio protocol by shape, and the base of each of ours. It needs no base class of theirs: neither loop asks for one."""
+
+    protocol = CONNECTIONS_HTTP1  # where it is counted on the board
 
     def __init__(self, context: ConnectionContext, scheme: str, client: Address | None, server: Address | None, opened_at: float) -> None:
         self.context = context
@@ -183,6 +187,14 @@ class Link:
                 self.transport.resume_reading()
 
     # -- deadlines ---------------------------------------------------------------------------------------------------------------
+
+    def has_unread(self) -> bool:
+        """Has the client sent, or ended, something that the loop has not come to read, though it may?"""
+        if self.read_paused:
+            return False
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def on_sweep(self, now: float) -> None:
         """Called about twice a second: has a deadline passed?"""

@@ -13,8 +13,11 @@ from typing import Any
 
 import msgspec
 
-# Where `tcpi_unacked` stands in `struct tcp_info` (linux/tcp.h): eight bytes and four words come before it.
+# Where `tcpi_unacked` stands in `struct tcp_info` (linux/tcp.h): eight bytes and four words come before it. Seven words later comes
+# `tcpi_last_data_recv`, in milliseconds, which of a connection that has sent nothing counts from its beginning.
 TCP_INFO_UNACKED = 24
+TCP_INFO_LAST_DATA_RECV = 52
+
 STREAM = int(socket.SOCK_STREAM)
 
 
@@ -85,13 +88,25 @@ def with_scheme(listener: Listener, scheme: str) -> Listener:
 
 def waiting(listener: Listener) -> int | None:
     """How many connections the kernel has established that nobody has accepted yet; None where it does not say, as for unix sockets."""
-    if not sys.platform.startswith("linux") or listener.sock.family not in (socket.AF_INET, socket.AF_INET6):
+    return _tcp_info(listener.sock, TCP_INFO_UNACKED)
+
+
+def queued_s(sock: socket.socket) -> float | None:
+    """For how long a connection that was just accepted has had something for us: since its last bytes came, or since it was established.
+    None where the kernel does not say; it counts in milliseconds, or in its own ticks of up to ten."""
+    waited_ms = _tcp_info(sock, TCP_INFO_LAST_DATA_RECV)
+    return None if waited_ms is None else waited_ms / 1000
+
+
+def _tcp_info(sock: socket.socket, at: int) -> int | None:
+    """One word of what the kernel knows of a TCP socket, Linux' at least."""
+    if not sys.platform.startswith("linux") or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return None
     try:
-        info = listener.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_UNACKED + 4)
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, at + 4)
     except OSError:
         return None
-    return int.from_bytes(info[TCP_INFO_UNACKED:], sys.byteorder)
+    return int.from_bytes(info[at:], sys.byteorder)
 
 
 def close(listener: Listener) -> None:

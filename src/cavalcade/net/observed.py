@@ -1,4 +1,4 @@
-"""Connections and streams whose requests are watched for the access log: when the response began, how much of the request's body came,
+"""Connections and streams whose requests are watched for the access log: how much of the request's body came,
 whether the client left, what the framework calls the route.
 
 They are classes of their own, chosen at start, as those that name their requests are: where nobody wants to know, nothing is asked.
@@ -7,11 +7,9 @@ They are classes of their own, chosen at start, as those that name their request
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cavalcade.apps.static.service import NewCall
-from cavalcade.apps.stream import Call, Pipe, Stream
+from cavalcade.apps.stream import Call, NewCall, Pipe, Stream
 from cavalcade.net.connection import Connection
 from cavalcade.net.request_ids import NamedConnection
 from cavalcade.observe import requests
@@ -26,18 +24,15 @@ if TYPE_CHECKING:
 
         exchange: Call | None
         started: float
+        first_at: float
 
         def on_request(self, head: Head) -> None: ...
         def on_body(self, chunk: bytes) -> None: ...
         def start(self, status: int, headers: Any) -> None: ...
-        def write(self, body: bytes, more: bool) -> None: ...
-        def send_file(self, fd: int, offset: int, count: int, more: bool = False, done: Callable[[], None] | None = None) -> None: ...
         def switch(self, headers: list[tuple[bytes, bytes]]) -> Pipe: ...
         def account(self, status: int) -> None: ...
 else:
     Watched = object
-
-perf_counter = time.perf_counter
 
 
 class Observed(Watched):
@@ -62,24 +57,9 @@ class Observed(Watched):
             self.note_scope()
         super().start(status, headers)
 
-    def write(self, body: bytes, more: bool) -> None:
-        if not self.seen.first_at:
-            self.seen.first_at = perf_counter()
-        super().write(body, more)
-
-    def send_file(self, fd: int, offset: int, count: int, more: bool = False, done: Callable[[], None] | None = None) -> None:
-        self.begin()
-        super().send_file(fd, offset, count, more, done)
-
     def switch(self, headers: list[tuple[bytes, bytes]]) -> Pipe:
-        self.begin()
         self.note_scope()
         return super().switch(headers)
-
-    def begin(self) -> None:
-        """The response begins, if it has not."""
-        if not self.seen.first_at:
-            self.seen.first_at = perf_counter()
 
     def note_scope(self) -> None:
         """Keep what the app was called with: a call is let go of before its line is written."""
@@ -87,12 +67,13 @@ class Observed(Watched):
 
     def account(self, status: int) -> None:
         seen = self.seen
-        seen.ttfb_s = (seen.first_at or perf_counter()) - self.started
+        now = time.perf_counter()
+        seen.ttfb_s = (self.first_at or now) - self.started
         seen.route = requests.route(seen.scope)
         link = self.link_of()
         started_at = requests.request_start(seen.request_headers)
         if started_at and (None if link.client is None else link.client[0]) in link.context.forwarding.trusted:
-            seen.queue_s = max(0.0, time.time() - (perf_counter() - self.started) - started_at)
+            seen.queue_s = max(0.0, time.time() - (now - self.started) - started_at)
         access: Any = link.context.access
         access.seen = seen
         super().account(status)
@@ -111,11 +92,6 @@ class ObservedConnection(Observed, Connection):
 
     def link_of(self) -> Link:
         return self
-
-    def send_head(self, exchange: Call | None) -> None:
-        if exchange is not None and self.exchange is exchange and self.engine.head_due:
-            self.begin()
-        super().send_head(exchange)
 
     def abandon(self) -> None:
         if self.exchange is not None:

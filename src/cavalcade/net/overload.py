@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cavalcade.board.ledger_words import SHED
 from cavalcade.wire.sink import Head
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def failure_headers(status: int, draining: bool) -> list[tuple[bytes, bytes]]:
 
 def note_shed(context: ConnectionContext, peer: str) -> None:
     """Count a request that is turned away, and say so."""
-    context.serving.totals.shed += 1
+    context.serving.ledger.add(SHED, 1)
     context.overload_log.shed(context.now, peer, len(context.serving.running))
 
 

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from email.utils import formatdate
 
 from cavalcade import limits
+from cavalcade.board.layout import CONNECTIONS_HTTP1, CONNECTIONS_HTTP2, CONNECTIONS_TLS, CONNECTIONS_WEBSOCKET
 from cavalcade.net.context import ConnectionContext
 
 log = logging.getLogger("cavalcade")
 
+PROTOCOLS = (CONNECTIONS_HTTP1, CONNECTIONS_HTTP2, CONNECTIONS_WEBSOCKET, CONNECTIONS_TLS)
 
 # Turns come so long after the half second. uvloop cuts a pause to whole milliseconds: one that fell short of it would turn again and
 # again until it is reached, dozens of times, and WebSockets count time in turns: they would be pinged, and given up, much too early.
@@ -53,12 +55,18 @@ class Sweep:
         if self._date_header:
             # RFC 9110 section 6.6.1: an origin server with a clock sends Date; it has the resolution of a second.
             context.rules.set_date(formatdate(wall, usegmt=True).encode("ascii"))
+        open_now = dict.fromkeys(PROTOCOLS, 0)
         for connection in tuple(context.connections):
+            open_now[connection.protocol] += 1
+            if connection.secure:
+                open_now[CONNECTIONS_TLS] += 1
             try:
                 connection.on_sweep(now)
             except Exception:
                 log.exception("connection of %s: failed", connection.peer())
                 connection.transport.abort()
+        for word, count in open_now.items():
+            context.row.set(word, count)
         for call in tuple(context.serving.websockets):
             try:
                 call.on_sweep()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cavalcade import limits
 from cavalcade.apps.stream import WebSocketCall
+from cavalcade.board.layout import CONNECTIONS_WEBSOCKET
 from cavalcade.net.link import LINGER, Link
 from cavalcade.wire.h1 import H1
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 class WebSocketLink(Link):
     """Takes the transport over from the HTTP/1.1 connection `before`, whose `engine` may hold bytes that came behind the request."""
+
+    protocol = CONNECTIONS_WEBSOCKET
 
     def __init__(self, before: Connection, call: WebSocketCall, engine: H1) -> None:
         Link.__init__(self, before.context, before.scheme, before.client, before.server, before.opened_at)

@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,8 @@ class Notes(msgspec.Struct):
     in_flight: int = 0
     requests: list[str] = []
     at_ns: int = 0
+    clients: list[str] = []  # of those in `requests`, as is the next
+    ages_s: list[float | None] = []  # then
     awaiting: str = ""  # a stack in faulthandler's form: what the lifespan awaits, while the worker boots
 
 
@@ -61,12 +63,12 @@ class Frame:
         """Of Cavalcade, or of the import machinery."""
         return self.file.startswith((_OURS, *_MACHINERY))
 
-    def library(self, package: str = "") -> bool:
-        """Of the standard library or an installed package; `package`, the app's own, is neither."""
+    def library(self, packages: Set[str] = frozenset()) -> bool:
+        """Of the standard library or an installed package; `packages`, the apps' own, are neither."""
         parts = Path(self.file).parts
         installed = [place for place, part in enumerate(parts) if part in _LIBRARY_DIRECTORIES]
         if installed:
-            return not package or parts[installed[-1] + 1].removesuffix(".py") != package
+            return parts[installed[-1] + 1].removesuffix(".py") not in packages
         return self.file.startswith((*_STDLIB, "<frozen "))
 
     def show(self) -> str:
@@ -161,13 +163,14 @@ def frames(text: str) -> list[Frame]:
     return found
 
 
-def culprit(stack: Iterable[Frame], package: str = "") -> Frame | None:
-    """The innermost frame of the user's; where there is none, the innermost of a library's that is not the event loop itself."""
+def culprit(stack: Iterable[Frame], packages: Set[str] = frozenset()) -> Frame | None:
+    """The innermost frame of the user's, whose `packages` may be installed; where there is none, the innermost of a library's that is
+    not the event loop itself."""
     fallback: Frame | None = None
     for frame in stack:
         if frame.ours:
             continue
-        if not frame.library(package):
+        if not frame.library(packages):
             return frame
         if fallback is None and not any(part in frame.file for part in _LOOP_PARTS):
             fallback = frame

@@ -112,6 +112,17 @@ def rss_of(pid: int) -> int:
         return 0
 
 
+def pss_of(pid: int) -> int:
+    """Resident memory in bytes, of which pages that others have too are counted in part; 0 where it cannot be told."""
+    try:
+        for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return 0
+
+
 @dataclass
 class OomCounters:
     """How many processes the kernel has killed for memory, in the cgroups of the workers; version 1 and version 2.

@@ -22,7 +22,6 @@ class Seen:
     scope: Any = None  # what an ASGI app was called with
     environ: Any = None  # what a WSGI app was called with
     response_headers: Any = ()
-    first_at = 0.0  # when the response began, on the clock of perf_counter; 0 while it has not
     received = 0  # bytes of its body
     left = False  # the client did, before the end
     queue_s = -1.0  # -1 where nobody says

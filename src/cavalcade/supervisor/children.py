@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from cavalcade.board import layout
+from cavalcade.board.ledger import Ledger
 from cavalcade.board.row import Row
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.worker import channel
@@ -127,10 +128,11 @@ class NurseryChild:
 class WorkerChild:
     """A worker's process and the link to it. The pid is 0 until it is known. `box` is None where none could be made."""
 
-    def __init__(self, worker_id: int, nursery: NurseryChild, row: Row, link: Link, box: BlackBox | None) -> None:
+    def __init__(self, worker_id: int, nursery: NurseryChild, row: Row, ledger: Ledger, link: Link, box: BlackBox | None) -> None:
         self.worker_id = worker_id
         self.nursery = nursery
         self.row = row
+        self.ledger = ledger
         self.link = link
         self.box = box
         self.pid = 0

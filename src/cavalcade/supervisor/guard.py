@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cavalcade import limits
-from cavalcade.board import layout
+from cavalcade.board import layout, ledger_words
 from cavalcade.config.options import Settings
 from cavalcade.observe import blackbox, deaths
 from cavalcade.observe.deaths import Facts, OomCounters
@@ -38,6 +38,8 @@ class Ward:
     """What is known of one worker."""
 
     rss: int = 0
+    pss: int = 0
+    pss_at: float = 0.0  # when that was looked at
     seen: list[Evidence] = field(default_factory=list)  # of the silence it is in, of one it has not told of yet, or of its boot
     told: bool = False  # where it is in its boot
 
@@ -55,7 +57,7 @@ class Guard:
         self._loop = loop
         self._workers = workers
         self._post = post
-        self._package = settings.app.partition(":")[0].partition(".")[0]
+        self._packages = settings.packages
         self._patience_s = settings.stall_warn
         self._boot_s = settings.boot_timeout - min(limits.BOOT_STACK_S, settings.boot_timeout / 2)
         self._watch = Watch(settings.stall_warn, settings.stall_kill, time.monotonic())
@@ -64,6 +66,7 @@ class Guard:
         self._told: Gap | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._sample_at = 0.0
+        self._shared_at = 0.0
         self._oom = OomCounters()
         self.stalls = Stalls()
 
@@ -83,6 +86,7 @@ class Guard:
             self._sample_at = now + limits.MEMORY_SAMPLE_S
             for worker in self._workers.values():
                 self.sample(worker)
+            self._sample_shared(now)
         self._timer = self._loop.call_later(max(0.0, self._watch.next_look() - time.monotonic()), self.start)
 
     def stop(self) -> None:
@@ -120,10 +124,10 @@ class Guard:
             elif ward.seen and not ward.told:  # it has had the time between two looks to answer
                 ward.told = True
                 stack = worker.box.stack()
-                frame = blackbox.culprit(stack, self._package)
+                frame = blackbox.culprit(stack, self._packages)
                 if frame is None:  # the loop turns, so it is the lifespan that waits
                     stack = blackbox.frames(worker.box.notes().awaiting)
-                    frame = blackbox.culprit(stack, self._package)
+                    frame = blackbox.culprit(stack, self._packages)
                 where = f": it is in {frame.show()}" if frame else ""
                 self._post(on.BootStack(worker.worker_id, where, blackbox.show_stack(stack, STACK_FRAMES)))
 
@@ -164,7 +168,7 @@ class Guard:
         elif not seen.traced and not blackbox.debugged(seen.stack):
             request = worker.box.notes().current if worker.box is not None else ""
             in_flight = worker.row.get(layout.IN_FLIGHT)
-            self.stalls.add(verdicts.code_place(seen), in_flight, seconds)
+            self.stalls.add(verdicts.code_place(seen), in_flight, seconds, in_flight * seconds)
             text = verdicts.hopeless(name, seconds, seen, request)
             self._post(on.LoopBlocked(worker.worker_id, seconds, text, blackbox.show_stack(seen.stack, STACK_FRAMES)))
 
@@ -178,7 +182,7 @@ class Guard:
         for gap in self._gaps:
             seen.machine_s += max(0.0, min(gap.ended, report.ended) - max(gap.began, began))
         if place := verdicts.place(report, seen):
-            self.stalls.add(place, report.waited, report.ms / 1000)
+            self.stalls.add(place, report.waited, report.ms / 1000, report.delay_ms / 1000)
         line = verdicts.resumed(f"worker {worker.worker_id} (pid {worker.pid})", report, seen)
         if line:
             log.warning("%s", line, extra=STALL)
@@ -187,7 +191,7 @@ class Guard:
             log.warning("%s", verdicts.machine(self._told.ended - self._told.began), extra=STALL)
 
     def _new_evidence(self) -> Evidence:
-        return Evidence(package=self._package, patience_s=self._patience_s, asked_at=time.monotonic())
+        return Evidence(packages=self._packages, patience_s=self._patience_s, asked_at=time.monotonic())
 
     def _latest(self, worker: WorkerChild) -> Evidence:
         """What was seen when it last fell silent, and what it has written since."""
@@ -217,10 +221,24 @@ class Guard:
                 self._ward(worker.worker_id).rss = rss
             self._oom.watch(pid)
 
+    def _sample_shared(self, now: float) -> None:
+        """Look at the memory of one worker with what it shares: the kernel walks its whole map for that. All have their turn in time."""
+        workers = [worker for worker in self._workers.values() if worker.find_pid()]
+        if workers and now >= self._shared_at:
+            self._shared_at = now + limits.SHARED_SAMPLE_S / len(workers)
+            worker = min(workers, key=lambda worker: self._ward(worker.worker_id).pss_at)
+            ward = self._ward(worker.worker_id)
+            ward.pss, ward.pss_at = deaths.pss_of(worker.find_pid()), now
+
     def rss(self, worker_id: int) -> int:
         """How large a worker was when it was last looked at, in bytes; 0 where nobody could look."""
         ward = self._wards.get(worker_id)
         return ward.rss if ward is not None else 0
+
+    def pss(self, worker_id: int) -> int:
+        """The same, of which memory that it shares with others is counted in part."""
+        ward = self._wards.get(worker_id)
+        return ward.pss if ward is not None else 0
 
     def facts(self, worker: WorkerChild) -> Facts:
         """What there is to say of a worker that has just died. Its row is still as it left it."""
@@ -233,7 +251,7 @@ class Guard:
             in_flight = notes.in_flight
         return Facts(
             rss=self._ward(worker.worker_id).rss,
-            requests=row.get(layout.REQUESTS) if mine else 0,
+            requests=worker.ledger.get(ledger_words.REQUESTS) if mine else 0,
             in_flight=in_flight,
             paths=tuple(notes.requests),
             oom=self._oom.take(worker.find_pid()),

@@ -20,6 +20,8 @@ from typing import Any
 import msgspec
 
 from cavalcade import limits
+from cavalcade.board import layout
+from cavalcade.board.ledger_words import Sums
 from cavalcade.board.view import Board
 from cavalcade.config.options import Settings
 from cavalcade.errors import StartupError
@@ -35,8 +37,9 @@ from cavalcade.supervisor.children import Link, NurseryChild, WorkerChild, fork_
 from cavalcade.supervisor.desk import Desk, Facing
 from cavalcade.supervisor.guard import Guard
 from cavalcade.supervisor.health import Health
+from cavalcade.supervisor.heritage import Counts, Heritage
 from cavalcade.supervisor.inspector import Inspector
-from cavalcade.supervisor.rate import Rate
+from cavalcade.supervisor.recent import Recent
 from cavalcade.supervisor.state import State
 from cavalcade.supervisor.status import Status
 from cavalcade.supervisor.systemd import Notifier
@@ -45,8 +48,6 @@ from cavalcade.worker import channel
 from cavalcade.worker import nursery_channel as say
 
 log = logging.getLogger("cavalcade")
-
-RATE_S = 1.0  # how often requests_per_s is computed
 
 
 class Supervisor:
@@ -65,7 +66,6 @@ class Supervisor:
         facing: Facing,
     ) -> None:
         self._tls = tls
-        self._rate = Rate(loop.time())
         self._tls_watch = TlsWatch(tls, loop, self._renew_certificates) if tls is not None else None
         self._settings = settings
         self._holdings = holdings
@@ -87,8 +87,10 @@ class Supervisor:
         self._nurseries: dict[int, NurseryChild] = {}
         self._workers: dict[int, WorkerChild] = {}
         self._guard = Guard(settings, loop, self._workers, self._post)
-        package = settings.app.partition(":")[0].partition(".")[0]
-        self._inspector = Inspector(loop, self._workers, self._guard, package)
+        self._recent = Recent()
+        self._heritage = Heritage(board, self._guard.stalls)
+        self._sources = status.Sources(state, board, self._recent, self._guard, self._heritage)
+        self._inspector = Inspector(loop, self._workers, self._guard, settings.packages)
         self._journal = facing.journal
         self._boxless = False
         self._done: asyncio.Future[int] = loop.create_future()
@@ -130,14 +132,14 @@ class Supervisor:
 
     async def _live(self) -> int:
         if self._predecessor is not None:
-            self._predecessor.attach(self._loop, self._on_take_over, self._board.inherit, self._on_called_off)
+            self._predecessor.attach(self._loop, self._on_take_over, self._inherit, self._on_called_off)
         if self._front is not None:
             await self._front.start(alone=self._predecessor is None)
         code = 1
         try:
             self._post(on.Start())
             self._guard.start()
-            self._look_at_rate()
+            self._note_counts()
             if self._tls_watch is not None:
                 self._tls_watch.start()
             code = await self._done
@@ -147,26 +149,29 @@ class Supervisor:
             if self._tls_watch is not None:
                 self._tls_watch.stop()
             if self._successor is not None and not self._holdings.owned:
-                self._successor.counted(self._board.totals())
+                self._successor.counted(self._heritage.tell(self._state.restarts))
             if self._front is not None:
                 await self._front.stop(code)
 
     def _take_status(self) -> Status:
-        urls = [each.url for each in self._listeners]
-        stalls, per_s = self._guard.stalls.worst(), self._rate.per_s
-        now = self._loop.time()
-        return status.take(self._settings, self._state, self._board, urls, now, rss=self._guard.rss, stalls=stalls, requests_per_s=per_s)
+        return status.take(self._settings, self._sources, self._listeners, self._loop.time())
 
     def _render_metrics(self, accept: str) -> tuple[bytes, str]:
         identities = self._tls.identities if self._tls is not None else []
         expiries = {each.certfile: each.certificate.not_after for each in identities if each.certificate is not None}
-        values = measures.measure(self._take_status(), self._state, self._board, self._listeners, expiries)
+        values = measures.measure(self._take_status(), self._board.sums(), self._listeners, expiries)
         return metrics.render(values, accept)
 
-    def _look_at_rate(self) -> None:
+    def _note_counts(self) -> None:
         """Once a second, until the loop is closed."""
-        self._rate.look(self._board.totals()["requests"], self._loop.time())
-        self._loop.call_later(RATE_S, self._look_at_rate)
+        self._loop.call_later(limits.RATE_S, self._note_counts)
+        board = self._board
+        workers = {
+            worker.id: Sums(board.ledger(worker.slot).words())
+            for worker in self._state.workers.values()
+            if board.row(worker.slot).get(layout.WORKER_ID) == worker.id
+        }
+        self._recent.note(workers, board.sums(), self._loop.time())
 
     # -- the queue -------------------------------------------------------------------------------------------------------
 
@@ -319,7 +324,9 @@ class Supervisor:
         nursery = self._nurseries[command.generation]
         link = Link(self._loop, ours, lambda line: self._on_worker_line(worker_id, line), lambda: self._on_worker_end(worker_id))
         box = self._make_box()
-        self._workers[worker_id] = WorkerChild(worker_id, nursery, self._board.row(command.slot), link, box)
+        self._workers[worker_id] = WorkerChild(
+            worker_id, nursery, self._board.row(command.slot), self._board.ledger(command.slot), link, box
+        )
         descriptors = [theirs.detach()] + ([os.dup(box.fd)] if box is not None else [])
         nursery.link.send(fork_line(worker_id, command.slot, boxed=box is not None, shared=self._state.shared), *descriptors)
 
@@ -375,7 +382,7 @@ class Supervisor:
         async def hand_over() -> None:
             if front is not None:
                 await front.hand_over()  # its own addresses first: the new one is about to bind them
-            successor.take_over(self._board.totals())
+            successor.take_over(self._heritage.tell(self._state.restarts))
 
         self._do_later(hand_over())
 
@@ -403,6 +410,10 @@ class Supervisor:
             log.error("%s", error.cause, extra={"fix": error.fix})
         if self._front is not None:
             self._do_later(self._front.take_over())
+
+    def _inherit(self, counts: Counts) -> None:
+        self._heritage.take(counts)
+        self._recent.forget_all()
 
     def _on_called_off(self) -> None:
         if self._predecessor is not None and self._state.shared:

@@ -10,8 +10,10 @@ from cavalcade.supervisor.commands import Level
 from cavalcade.supervisor.state import Life, Nursery, NurseryLife, ReloadWish, Roll, Seat, Stage, State, Wish, Worker
 from cavalcade.worker import channel
 
-# Why workers are replaced: new code, limits of theirs, somebody's wish, death, a loop that stayed blocked (stall_kill), a failed boot.
-RESTARTS = ("reload", "max_requests", "max_age", "max_memory", "asked", "died", "blocked", "boot_failed")
+# Why workers are replaced: new code, limits of theirs, somebody's wish or signal, death, a loop that stayed blocked (stall_kill), a failed
+# boot; whatever else a worker may say is `OTHER_RESTART`.
+RESTARTS = ("reload", "max_requests", "max_age", "max_memory", "asked", "sigterm", "died", "blocked", "boot_failed")
+OTHER_RESTART = "other"
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,13 @@ class Moves:
         self.state.free_slots.add(worker.slot)
         self.out.append(do.Forget(worker.id, worker.slot))
 
-    def count_restart(self, reason: str) -> None:
-        """A worker is replaced. What `reason` says behind a colon is for people, and would make a counter for each."""
-        name = reason.partition(":")[0]
-        name = name if name in RESTARTS else "asked"
+    def count_restart(self, seat: Seat, reason: str) -> None:
+        """The worker of a seat is replaced. What `reason` says behind its first word is for people, and would make a counter for each."""
+        name = reason.replace(":", " ").partition(" ")[0].lower()
+        name = name if name in RESTARTS else OTHER_RESTART
         self.state.restarts[name] = self.state.restarts.get(name, 0) + 1
+        seat.restarts += 1
+        seat.last_restart = name
 
     # -- answers -----------------------------------------------------------------------------------------------------------
 

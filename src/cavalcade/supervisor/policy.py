@@ -125,7 +125,7 @@ class _Turn(Endings):
             self.log(line)
         else:
             self.log(f"{line}; {predecessor.name} drains")
-            self.count_restart(predecessor.retiring if predecessor.generation == worker.generation else "reload")
+            self.count_restart(worker.seat, predecessor.retiring if predecessor.generation == worker.generation else "reload")
             self.drain(predecessor, state.rules.graceful_timeout_s, predecessor.retiring or "replaced")
         if state.stage is Stage.DRAIN_DELAY or state.withdrawn:
             self.out.append(do.Order(worker.id, channel.AnnounceStop()))
@@ -166,11 +166,11 @@ class _Turn(Endings):
         elif worker.life is Life.LEAVING:
             self.leaver_exited(worker, how, event.status)
         elif worker.retiring and event.status == 0:
-            self.count_restart(worker.retiring)
+            self.count_restart(worker.seat, worker.retiring)
             self.log(f"{worker.name} has left before its successor was ready ({worker.retiring})")
         else:
             self.seat_failed(worker.seat, lived_s)
-            self.count_restart("blocked" if worker.blocked_s else "died")
+            self.count_restart(worker.seat, "blocked" if worker.blocked_s else "died")
             killed = f"its loop was blocked for {worker.blocked_s:.1f} s (stall_kill)" if worker.blocked_s else ""
             died = describe_death(event.status, event.facts, killed=killed)
             had = f"after {span(lived_s)}, {describe_loss(event.facts)}, generation {worker.generation}"
@@ -307,7 +307,7 @@ class _Turn(Endings):
             self.refuse(failure)
         else:
             self.seat_failed(worker.seat, 0.0)
-            self.count_restart("boot_failed")
+            self.count_restart(worker.seat, "boot_failed")
             self.boot_failed_for(worker.seat, failure)
             cause = failure.cause.removeprefix(worker.name)
             again = cause == worker.seat.last_cause

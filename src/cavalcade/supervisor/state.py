@@ -59,6 +59,8 @@ class Seat:
     number: int
     deaths: int = 0  # in a row, each within HEALTHY_AFTER_S of its fork
     not_before: float = -math.inf  # the back-off: no fork for this seat earlier
+    restarts: int = 0  # how often a worker of it was replaced ...
+    last_restart: str = ""  # ... and why the last time: a key of `State.restarts`
     last_cause: str = ""  # of the last failed boot, so that the same traceback is not shown again and again
 
     @property

@@ -35,6 +35,7 @@ from cavalcade.errors import StartupError
 from cavalcade.net import listener
 from cavalcade.net.listener import Inherited, Listener
 from cavalcade.supervisor.children import Link
+from cavalcade.supervisor.heritage import Counts
 from cavalcade.supervisor.pidfile import PidFile
 from cavalcade.worker.channel import Lines
 
@@ -52,12 +53,12 @@ class Offer(msgspec.Struct, tag="offer"):
     take: int
 
 
-class TakeOver(msgspec.Struct, tag="take_over"):
-    totals: dict[str, int] = {}
+class TakeOver(Counts, tag="take_over"):
+    pass
 
 
-class Counted(msgspec.Struct, tag="counted"):
-    totals: dict[str, int] = {}
+class Counted(Counts, tag="counted"):
+    pass
 
 
 class Ready(msgspec.Struct, tag="ready"):
@@ -139,13 +140,13 @@ class Successor:
         self.link = Link(loop, ours, lambda line: on_line(self.pid, line), lambda: None)
         self.link.send(_encode(Offer(os.getpid(), list(bind), offered, give, take)) + b"\n")
 
-    def take_over(self, totals: dict[str, int]) -> None:
+    def take_over(self, counts: Counts) -> None:
         """It is the server from here on, and goes on counting where we are."""
-        self.link.send(_encode(TakeOver(totals)) + b"\n")
+        self.link.send(_encode(TakeOver(counts.totals, counts.restarts, counts.stalls)) + b"\n")
 
-    def counted(self, totals: dict[str, int]) -> None:
+    def counted(self, counts: Counts) -> None:
         """These are ours, those of the workers that have drained meanwhile included."""
-        self.link.send(_encode(Counted(totals)) + b"\n")
+        self.link.send(_encode(Counted(counts.totals, counts.restarts, counts.stalls)) + b"\n")
 
     def signal(self, signum: signal.Signals) -> None:
         """Send it a signal, unless it is gone."""
@@ -208,10 +209,10 @@ class Predecessor:
         self,
         loop: asyncio.AbstractEventLoop,
         on_take_over: Callable[[], object],
-        on_totals: Callable[[dict[str, int]], object],
+        on_counts: Callable[[Counts], object],
         on_end: Callable[[], object],
     ) -> None:
-        """From now on hear what it says. `on_totals` gets all that it has counted, each time that it tells."""
+        """From now on hear what it says. `on_counts` gets all that it has counted, each time that it tells."""
 
         def on_line(line: bytes) -> None:
             try:
@@ -220,7 +221,7 @@ class Predecessor:
                 log.debug("the server that is to be upgraded is not understood (%s): %r", error, line[:200])
                 return
             if not isinstance(order, Offer):
-                on_totals(order.totals)
+                on_counts(order)
             if isinstance(order, TakeOver):
                 on_take_over()
 

@@ -22,7 +22,7 @@ class Evidence:
     stopped: bool = False  # by SIGSTOP, when it was looked at
     traced: bool = False  # by a debugger of the system
     machine_s: float = 0.0  # of the time, the supervisor did not run either
-    package: str = ""  # the app's own, wherever it is installed
+    packages: frozenset[str] = frozenset()  # the apps' own, wherever they are installed
     patience_s: float = 0.25  # stall_warn
     asked_at: float = 0.0
 
@@ -61,7 +61,7 @@ def place(stalled: channel.Stalled, seen: Evidence) -> str:
 
 def code_place(seen: Evidence) -> str:
     """The innermost frame of the app's that was seen."""
-    frame = blackbox.culprit(seen.stack, seen.package)
+    frame = blackbox.culprit(seen.stack, seen.packages)
     return frame.show() if frame else "outside of any code of the app"
 
 
@@ -83,7 +83,7 @@ def machine(seconds: float) -> str:
 
 
 def _where(seen: Evidence, request: str) -> str:
-    frame = blackbox.culprit(seen.stack, seen.package)
+    frame = blackbox.culprit(seen.stack, seen.packages)
     place = f" in {frame.show()}" if frame else ""
     return f"{place}, {request}" if request else place
 

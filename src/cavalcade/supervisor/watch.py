@@ -89,7 +89,7 @@ class Watch:
         self._given_up.pop(worker_id, None)
 
     def _patience(self, pulse: Pulse) -> float:
-        return self._warn_s + (limits.TOTALS_S if pulse.idle else 0.0)
+        return self._warn_s + (limits.LOOK_S if pulse.idle else 0.0)
 
     def _next(self, pulses: Iterable[Pulse], now: float) -> float:
         """The usual time, or as soon as somebody's patience ends: a blocking that is just over it must be seen too."""

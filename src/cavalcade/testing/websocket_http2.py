@@ -19,11 +19,12 @@ Received = TextMessage | BytesMessage | CloseConnection
 
 
 class H2WebSocket:
-    """One WebSocket on a connection of its own. `http` URLs are spoken with prior knowledge; `unix` is the path of a socket to go by.
+    """One WebSocket on a connection of its own. `http` URLs are spoken with prior knowledge; `unix` is the path of a socket to go by,
+    `authority` the host to ask for, if it is another.
 
     Its `status` is that of the answer; a context manager."""
 
-    def __init__(self, url: str, path: str, context: ssl.SSLContext | None = None, unix: str = "") -> None:
+    def __init__(self, url: str, path: str, context: ssl.SSLContext | None = None, *, unix: str = "", authority: str = "") -> None:
         parts = urlsplit(url)
         assert parts.hostname is not None
         self._sock: socket.socket
@@ -45,7 +46,8 @@ class H2WebSocket:
         self._websocket = Connection(ConnectionType.CLIENT)
         while not self._offered:
             self._receive()
-        fields = {":method": "CONNECT", ":protocol": "websocket", ":scheme": parts.scheme, ":authority": parts.netloc, ":path": path}
+        host = authority or parts.netloc
+        fields = {":method": "CONNECT", ":protocol": "websocket", ":scheme": parts.scheme, ":authority": host, ":path": path}
         self._h2.send_headers(1, [*fields.items(), ("sec-websocket-version", "13")])
         self._flush()
         while not self.status:

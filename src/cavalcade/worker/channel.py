@@ -48,7 +48,8 @@ class Drained(msgspec.Struct, tag="drained"):
 
 class Stalled(msgspec.Struct, tag="stalled"):
     """The loop was blocked for `ms` and turns again since `ended` (of the monotonic clock, in seconds). Told one beat later, when those
-    who `waited` have been read; by then it may be blocked by something else.
+    who `waited` have been read; by then it may be blocked by something else. `delay_ms` is for how long they waited, all of them together:
+    those that ran already for all of it, those that came meanwhile for half of it, as if they had come evenly.
 
     `request` is the one that was caught in the act, "" where it was none. `gc_ms` of the time went to the garbage collector (its longest
     run: `gc_generation`, `gc_freed` objects); for `starved_ms` the worker was ready to run and had no CPU.
@@ -62,6 +63,7 @@ class Stalled(msgspec.Struct, tag="stalled"):
     gc_generation: int = 0
     gc_freed: int = 0
     starved_ms: int = 0
+    delay_ms: int = 0
 
 
 class Advice(msgspec.Struct, tag="advice"):

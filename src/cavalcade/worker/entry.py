@@ -27,6 +27,7 @@ from cavalcade import limits
 from cavalcade.apps import loader
 from cavalcade.apps.loader import LoadedApp
 from cavalcade.board import layout
+from cavalcade.board.ledger import Ledger
 from cavalcade.board.row import Row
 from cavalcade.board.siblings import Siblings
 from cavalcade.config.options import Settings
@@ -62,6 +63,7 @@ class Post:
     listeners: list[Listener]
     channel: socket.socket
     row: Row
+    ledger: Ledger
     siblings: Siblings | None = None
     give: socket.socket | None = None  # the queue through which connections go from worker to worker: its two ends
     take: socket.socket | None = None
@@ -140,7 +142,18 @@ class Worker:
         self._server = server = Server(loaded.app, settings=post.settings)
         server.adopt(
             Place(
-                *(post.listeners, post.row, post.siblings, post.give, post.take, self._retire, self._draining, self._send, post.box),
+                *(
+                    post.listeners,
+                    post.row,
+                    post.ledger,
+                    post.siblings,
+                    post.give,
+                    post.take,
+                    self._retire,
+                    self._draining,
+                    self._send,
+                    post.box,
+                ),
                 executor=self._executor,
                 tls=post.tls,
                 advise=lambda key, text: self._send(channel.Advice(key, text)),
@@ -252,8 +265,7 @@ class Worker:
         if serving is None:
             self._send(channel.Inspected(order.request, 0))
             return
-        package = self._post.settings.app.partition(":")[0].partition(".")[0]
-        self._send(Inspection(serving, package).take(order.request, order.limit))
+        self._send(Inspection(serving, self._post.settings.packages).take(order.request, order.limit))
 
     def _send(self, report: channel.Report) -> None:
         self._outbox.say(report)

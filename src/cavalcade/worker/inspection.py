@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-import time
 from collections.abc import Iterable
 from types import FrameType
 from typing import Any
@@ -32,9 +31,9 @@ _TEXT_CHARS = 512
 class Inspection:
     """One look at a worker, from inside of its loop. `package` is the app's own, wherever it is installed."""
 
-    def __init__(self, serving: Serving, package: str) -> None:
+    def __init__(self, serving: Serving, packages: frozenset[str]) -> None:
         self._serving = serving
-        self._package = package
+        self._packages = packages
         self._threads = sys._current_frames()
         self._explained = {threading.get_ident()}  # threads whose work is known by now
         self._helpers: dict[int, list[list[FrameType]]] | None = None
@@ -52,20 +51,20 @@ class Inspection:
         environ: Any = getattr(call, "environ", None) or {}
         frames = self._stack(call)
         stack = [witness.describe(frame) for frame in frames]
-        culprit = blackbox.culprit(reversed(stack), self._package)
+        culprit = blackbox.culprit(reversed(stack), self._packages)
         method, _, target = call.request_line().partition(" ")
         request_id = str(scope.get(REQUEST_ID) or environ.get(REQUEST_ID) or "")
         return channel.LiveRequest(
             method=method,
             target=target.removesuffix(f" [{request_id}]"),
-            client=_client(scope, environ),
+            client=witness.client_of(call),
             kind="websocket" if isinstance(call, WebSocketExchange) else "asgi" if isinstance(call, Exchange) else "wsgi",
             state=_state(call),
-            age_s=_age(call),
+            age_s=witness.age_of(call),
             route=quoted(str(requests.route(scope) or ""))[:_TEXT_CHARS] if scope else "",
             request_id=request_id,
             where=culprit.show() if culprit is not None else "",
-            stack=show(stack, self._package),
+            stack=show(stack, self._packages),
         )
 
     def _stack(self, call: Call) -> list[FrameType]:
@@ -119,15 +118,15 @@ class Inspection:
         found = []
         for ident, frame in self._threads.items():
             stack = [witness.describe(each) for each in _inwards(frame)]
-            if ident in self._explained or ident not in names or all(each.ours or each.library(self._package) for each in stack):
+            if ident in self._explained or ident not in names or all(each.ours or each.library(self._packages) for each in stack):
                 continue
-            found.append(channel.ThreadStack(names[ident], show(stack, self._package)))
+            found.append(channel.ThreadStack(names[ident], show(stack, self._packages)))
         return found
 
 
-def show(stack: Iterable[Frame], package: str) -> list[channel.StackFrame]:
+def show(stack: Iterable[Frame], packages: frozenset[str]) -> list[channel.StackFrame]:
     """The frames that are not our own, the last of them where there are very many."""
-    shown = [channel.StackFrame(frame.short(), not frame.library(package)) for frame in stack if not frame.ours]
+    shown = [channel.StackFrame(frame.short(), not frame.library(packages)) for frame in stack if not frame.ours]
     return shown[-limits.INSPECT_FRAMES :]
 
 
@@ -144,24 +143,9 @@ def _mark(scope: Any) -> int:
         return 0
 
 
-def _client(scope: Any, environ: Any) -> str:
-    client = scope.get("client") or (environ.get("REMOTE_ADDR", ""), environ.get("REMOTE_PORT", ""))
-    try:
-        host, port = client
-    except (TypeError, ValueError):
-        return ""
-    return f"{host}:{port}" if host and port else str(host or "")
-
-
 def _state(call: Call) -> str:
     if call.gone:
         return "client gone"
     if isinstance(call, WebSocketExchange):
         return "open" if call.pipe is not None else "handshake"
     return "answering" if call.sent else "no response yet"
-
-
-def _age(call: Call) -> float | None:
-    """Seconds since its head was read; nobody looks at the clock then where there is no access log."""
-    started = getattr(getattr(call, "stream", None), "started", 0.0)
-    return round(time.perf_counter() - started, 3) if started else None

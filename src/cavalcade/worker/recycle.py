@@ -10,7 +10,8 @@ from collections.abc import Callable
 import psutil
 
 from cavalcade import limits
-from cavalcade.apps.stream import Totals
+from cavalcade.board.ledger import Ledger
+from cavalcade.board.ledger_words import REQUESTS
 from cavalcade.config.options import Settings
 
 AGE_JITTER = 0.1  # of max_age: workers that were started together do not all go together
@@ -20,8 +21,8 @@ MIB = limits.MIB
 class Recycle:
     """Judges one worker. `due` is asked a few times a second and gives the reason once; time is given, not read."""
 
-    def __init__(self, settings: Settings, totals: Totals, now: float, *, read_rss: Callable[[], int] | None = None) -> None:
-        self._totals = totals
+    def __init__(self, settings: Settings, ledger: Ledger, now: float, *, read_rss: Callable[[], int] | None = None) -> None:
+        self._ledger = ledger
         self._max_requests = settings.max_requests
         if self._max_requests:
             self._max_requests += random.randint(0, settings.max_requests_jitter)
@@ -42,8 +43,8 @@ class Recycle:
         return reason
 
     def _reason(self, now: float) -> str:
-        if self._max_requests and self._totals.requests >= self._max_requests:
-            return f"max_requests: it has served {self._totals.requests}"
+        if self._max_requests and self._ledger.get(REQUESTS) >= self._max_requests:
+            return f"max_requests: it has served {self._ledger.get(REQUESTS)}"
         if now >= self._expires_at:
             return f"max_age: it is {now - self._born_at:.0f} s old"
         if self._max_memory and now >= self._sample_at:
@@ -52,7 +53,7 @@ class Recycle:
             self._over = self._over + 1 if rss > self._max_memory else 0
             if self._over >= limits.MEMORY_SAMPLES:
                 allowed = f"{self._max_memory / MIB:.0f} MiB for {self._over} samples"
-                return f"max_memory: {rss / MIB:.0f} MiB after {self._totals.requests} requests, over {allowed}"
+                return f"max_memory: {rss / MIB:.0f} MiB after {self._ledger.get(REQUESTS)} requests, over {allowed}"
         return ""
 
 

@@ -27,10 +27,11 @@ from cavalcade.apps.asgi.lifespan import Lifespan
 from cavalcade.apps.loader import LoadedApp, Part, SeveralApps
 from cavalcade.apps.mount import AsgiMount, WsgiMount
 from cavalcade.apps.router import AsgiTarget, Router, WsgiTarget
-from cavalcade.apps.static.service import NewCall, StaticFiles
-from cavalcade.apps.stream import Call, Serving, Stream
+from cavalcade.apps.static.service import StaticFiles
+from cavalcade.apps.stream import Call, NewCall, Serving, Stream
 from cavalcade.apps.wsgi.service import Service
 from cavalcade.board import layout
+from cavalcade.board.ledger import Ledger, private_ledger
 from cavalcade.board.row import Row
 from cavalcade.board.siblings import Siblings
 from cavalcade.config import sources, static_mounts
@@ -64,11 +65,12 @@ log = logging.getLogger("cavalcade")
 
 @dataclass
 class Place:
-    """What a server is given by whoever runs several: sockets that others have bound and own, its row of the shared board, its
+    """What a server is given by whoever runs several: sockets that others have bound and own, its row and ledger of the shared board, its
     siblings, and the two ends of the queue through which connections are handed over. By default it is alone."""
 
     listeners: list[Listener] = field(default_factory=list)
     row: Row = field(default_factory=lambda: Row(memoryview(bytearray(layout.ROW_BYTES)).cast("Q")))
+    ledger: Ledger = field(default_factory=private_ledger)
     siblings: Siblings | None = None
     give: socket.socket | None = None
     take: socket.socket | None = None
@@ -156,14 +158,16 @@ class Server:
         if isinstance(self.app, SeveralApps):
             parts = self.app.parts
             await self._start_lifespans([_new_lifespan(part.loaded, part.settings, part.table.path, part.name) for part in parts])
-            serving = new_serving(settings, self._lifespans, websockets=any(part.loaded.interface == "asgi" for part in parts))
+            serving = new_serving(
+                settings, self._lifespans, place.ledger, websockets=any(part.loaded.interface == "asgi" for part in parts)
+            )
             self._context = new_context(settings, serving, place)
             self._context.new_call = self._route(parts, serving).new_call
         else:
             loaded = loader.usable(self.app, "the app", settings)
             self.app = loaded.app
             await self._start_lifespans([_new_lifespan(loaded, settings)])
-            serving = new_serving(settings, self._lifespans, websockets=loaded.interface == "asgi")
+            serving = new_serving(settings, self._lifespans, place.ledger, websockets=loaded.interface == "asgi")
             self._context = new_context(settings, serving, place)
             if loaded.interface == "wsgi":
                 self._context.wsgi = service = self._new_service(loaded, settings, "", serving)
@@ -185,11 +189,10 @@ class Server:
             tls=place.tls,
             connections_max=place.connections_max,
         )
-        package = settings.app.partition(":")[0].partition(".")[0]
-        timeouts = RequestTimeouts(serving, settings.request_timeout, package) if settings.request_timeout else None
+        timeouts = RequestTimeouts(serving, settings.request_timeout, settings.packages) if settings.request_timeout else None
         self._sweep = Sweep(self._context, date_header=settings.date_header, also=timeouts.look if timeouts is not None else None)
-        self._recycle = Recycle(settings, serving.totals, time.monotonic())
-        self._threads = Threads(serving, place.row, place.executor, warn_s=settings.stall_warn, package=package)
+        self._recycle = Recycle(settings, serving.ledger, time.monotonic())
+        self._threads = Threads(serving, place.row, place.executor, warn_s=settings.stall_warn, packages=settings.packages)
         witness = Witness(serving, settings.stall_warn, place.box, place.stalled) if place.stalled is not None else None
         self._heartbeat = Heartbeat(self._context, place.row, self._on_totals, witness)
 
@@ -351,10 +354,11 @@ def _new_lifespan(loaded: LoadedApp, settings: Settings, path: str = "", name: s
     return Lifespan(app, settings.lifespan if loaded.interface == "asgi" else "off", whole_traces=settings.traceback, name=name)
 
 
-def new_serving(settings: Settings, lifespans: Sequence[Lifespan], *, websockets: bool) -> Serving:
+def new_serving(settings: Settings, lifespans: Sequence[Lifespan], ledger: Ledger, *, websockets: bool) -> Serving:
     """What the requests of this worker share, in the running loop. Of several apps it holds the first."""
     lifespan = lifespans[0]
     serving = Serving(lifespan.app, asyncio.get_running_loop(), lifespan.context)
+    serving.ledger = ledger
     serving.state = lifespan.state
     serving.extensions = asgi_scope.extensions(serving, debug=settings.log_level == "debug")
     serving.cancel_on_disconnect = settings.cancel_on_disconnect

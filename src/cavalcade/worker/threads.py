@@ -141,15 +141,15 @@ def new_executor() -> ThreadPoolExecutor:
 
 
 class Threads:
-    """Looks at the pools of one worker. `executor` is the loop's default one, `package` the app's own."""
+    """Looks at the pools of one worker. `executor` is the loop's default one, `packages` the apps' own."""
 
-    def __init__(self, serving: Serving, row: Row, executor: ThreadPoolExecutor | None, *, warn_s: float, package: str) -> None:
+    def __init__(self, serving: Serving, row: Row, executor: ThreadPoolExecutor | None, *, warn_s: float, packages: frozenset[str]) -> None:
         self._serving = serving
         self._loop = serving.loop
         self._row = row
         self._executor = executor
         self._warn_s = warn_s if warn_s > 0 else math.inf
-        self._package = package
+        self._packages = packages
         self._lines: dict[str, Line] = {}
         self._finding: asyncio.Task[None] | None = None
 
@@ -237,7 +237,7 @@ class Threads:
         places = Counter(
             culprit.show()
             for thread in pool.threads()
-            if (culprit := blackbox.culprit(_stack(stacks.get(thread.ident or 0)), self._package)) is not None
+            if (culprit := blackbox.culprit(_stack(stacks.get(thread.ident or 0)), self._packages)) is not None
         )
         route = f" with {routes.most_common(1)[0][0]}" if routes else ""
         place = f" in {places.most_common(1)[0][0]}" if places else ""

@@ -23,12 +23,12 @@ log = logging.getLogger("cavalcade")
 
 
 class RequestTimeouts:
-    """Of one worker. `package` is the app's own, wherever it is installed."""
+    """Of one worker. `packages` are the apps' own, wherever they are installed."""
 
-    def __init__(self, serving: Serving, seconds: float, package: str) -> None:
+    def __init__(self, serving: Serving, seconds: float, packages: frozenset[str]) -> None:
         self._serving = serving
         self._seconds = seconds
-        self._package = package
+        self._packages = packages
         self._seen: dict[Call, tuple[float, int]] = {}  # until when; how far it was when it last went on
 
     def look(self, now: float) -> None:
@@ -69,5 +69,5 @@ class RequestTimeouts:
                 stack.reverse()
         else:
             stack = [witness.describe(frame) for frame in witness.outwards(sys._current_frames().get(getattr(call, "thread", 0)))]
-        culprit = blackbox.culprit(stack, self._package)
+        culprit = blackbox.culprit(stack, self._packages)
         return f" in {culprit.show()}" if culprit is not None else ""

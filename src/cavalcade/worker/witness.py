@@ -23,7 +23,8 @@ from typing import Any
 from cavalcade import limits
 from cavalcade.apps.asgi import waits
 from cavalcade.apps.asgi.lifespan import Lifespan
-from cavalcade.apps.stream import Serving
+from cavalcade.apps.stream import Call, Serving
+from cavalcade.board.ledger_words import GC_NS, GC_PAUSES, REQUESTS
 from cavalcade.observe import blackbox
 from cavalcade.observe.blackbox import BlackBox, Frame, Notes
 from cavalcade.worker import channel
@@ -73,13 +74,13 @@ class Witness:
     def stop(self) -> None:
         with contextlib.suppress(ValueError):
             gc.callbacks.remove(self._on_gc)
-        self._tell_late(self._serving.totals.requests + len(self._serving.running))
+        self._tell_late(self._serving.ledger.get(REQUESTS) + len(self._serving.running))
 
     def beat(self, now: float, last: float, due: float) -> None:
         """The loop turns: `now`, after `last`, where it ought to have turned at `due`."""
         serving = self._serving
         running = len(serving.running)
-        begun = serving.totals.requests + running
+        begun = serving.ledger.get(REQUESTS) + running
         if self._late is not None:
             self._tell_late(begun)
         if now - due > self._warn_s:
@@ -90,7 +91,7 @@ class Witness:
                 ms=round(blocked_s * 1000),
                 ended=now,
                 request=self._request,
-                waited=self._running - self._begun - (1 if self._request else 0),
+                waited=self._running - (1 if self._request else 0),
                 gc_ms=round(self._gc_s * 1000),
                 gc_generation=generation,
                 gc_freed=freed,
@@ -114,7 +115,9 @@ class Witness:
     def _tell_late(self, begun: int) -> None:
         late = self._late
         if late is not None:
-            late.waited = max(0, late.waited + begun)
+            came = begun - self._begun
+            late.delay_ms = round(late.ms * max(0.0, late.waited + came / 2))
+            late.waited = max(0, late.waited + came)
             self._late = None
             self._begun = begun
             self._running = len(self._serving.running)
@@ -122,8 +125,10 @@ class Witness:
 
     def _note(self, box: BlackBox, current: str) -> None:
         running = list(self._serving.running)
-        lines = [exchange.request_line() for exchange in running[: blackbox.NOTED_REQUESTS]]
-        box.note(Notes(current, len(running), lines, time.monotonic_ns()))
+        noted = running[: blackbox.NOTED_REQUESTS]
+        lines = [call.request_line() for call in noted]
+        clients, ages_s = [client_of(call) for call in noted], [age_of(call) for call in noted]
+        box.note(Notes(current, len(running), lines, time.monotonic_ns(), clients, ages_s))
 
     # -- asked while blocked ---------------------------------------------------------------------------------------------
 
@@ -133,7 +138,7 @@ class Witness:
             self._request = request_of(frame)
             # Those that were answered between the last beat and the blocking have not waited.
             self._running = len(self._serving.running)
-            self._begun = self._serving.totals.requests + self._running
+            self._begun = self._serving.ledger.get(REQUESTS) + self._running
             if self._box is not None:
                 self._asked = True
                 self._note(self._box, self._request)
@@ -147,6 +152,9 @@ class Witness:
         else:
             took_s = now - self._gc_began
             self._gc_s += took_s
+            ledger = self._serving.ledger
+            ledger.add(GC_PAUSES + info["generation"], 1)
+            ledger.add(GC_NS + info["generation"], int(took_s * 1e9))
             if took_s > self._gc_worst[0]:
                 self._gc_worst = (took_s, info["generation"], info["collected"])
 
@@ -234,3 +242,21 @@ def _open_schedstat() -> int:
         return os.open("/proc/self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:  # not Linux, or built without
         return -1
+
+
+def client_of(call: Call) -> str:
+    """Its address and port, as far as they are known."""
+    scope: Any = getattr(call, "scope", None) or {}
+    environ: Any = getattr(call, "environ", None) or {}
+    client = scope.get("client") or (environ.get("REMOTE_ADDR", ""), environ.get("REMOTE_PORT", ""))
+    try:
+        host, port = client
+    except (TypeError, ValueError):  # an app may put anything there
+        return ""
+    return f"{host}:{port}" if host and port else str(host or "")
+
+
+def age_of(call: Call) -> float | None:
+    """Seconds since its head was read; None where nobody has looked at the clock then."""
+    started = getattr(getattr(call, "stream", None), "started", 0.0)
+    return round(time.perf_counter() - started, 3) if started else None

@@ -8,6 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
+from wsproto.events import TextMessage
+
+from cavalcade.testing.websocket_http2 import H2WebSocket
 
 started: contextvars.ContextVar[str] = contextvars.ContextVar("started", default="")
 who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
@@ -43,6 +46,21 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     who.set("after " + scope["path"])
 
 
+async def socket_app(scope: Any, receive: Any, send: Any) -> None:
+    """The same for WebSockets: what it finds at the handshake and behind each message."""
+    if scope["type"] != "websocket":
+        await app(scope, receive, send)
+        return
+    found = [who.get(), started.get()]
+    who.set("a WebSocket")
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] == "websocket.receive":
+        found.append(who.get())
+        await send({"type": "websocket.send", "text": " ".join(found)})
+        who.set("a WebSocket")
+
+
 def request(path: str, body: int = 0) -> bytes:
     return f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {body}\r\n\r\n".encode() + b"b" * body
 
@@ -68,6 +86,37 @@ def test_connections_beside_each_other(run: Any, serve: Any) -> None:
         async with serve(app) as served:
             answers = await asyncio.gather(*(served.ask(request(f"/{number}", 100_000)) for number in range(10)))
             assert {response.body.lstrip(b"x") for response in answers} == {b"good"}
+
+    run(main())
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_a_websocket_begins_with_nothing_of_the_requests_before_it_and_leaves_them_nothing(run: Any, serve: Any, http2: bool) -> None:
+    """Over HTTP/2 it shares its connection with requests."""
+    upgrade = (
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+
+    async def main() -> None:
+        async with serve(socket_app) as served:
+            if http2:
+
+                def talk() -> list[Any]:
+                    with H2WebSocket(served.url, "/ws") as one, H2WebSocket(served.url, "/ws") as other:
+                        for socket in (one, other, one):
+                            socket.send(TextMessage("?"))
+                        return [one.receive().data, other.receive().data]
+
+                assert await asyncio.to_thread(talk) == ["nobody in lifespan a WebSocket"] * 2
+            else:
+                client = await served.connect()
+                await client.send(request("/before", 100_000))
+                assert (await client.response()).body.lstrip(b"x") == b"good"
+                await client.send(b"GET /ws HTTP/1.1\r\nHost: test\r\n" + upgrade)
+                assert (await client.head()).status == 101
+                await client.send(b"\x81\x81\0\0\0\0?")
+                assert (await client.until(b"a WebSocket")).endswith(b"nobody in lifespan a WebSocket")
+            assert (await served.ask(request("/after", 10))).body.lstrip(b"x") == b"good"
 
     run(main())
 

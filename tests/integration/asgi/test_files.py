@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import httpx
 import pytest
 
 from cavalcade.errors import AppProtocolError
@@ -53,6 +54,55 @@ def test_a_path_is_sent_whole_and_the_connection_goes_on(run: Any, serve: Any, f
                 assert response.body == (files[size].read_bytes() if method == "GET" else b"")
             assert descriptors() == before
             assert all(f"{size if method == 'GET' else 0}B" in line for line in served.access)
+
+    run(main())
+
+
+class Calls:
+    """How many bytes the calls moved that send files, or read them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.moved: dict[str, list[int]] = {"sendfile": [], "pread": []}
+        for name, moved in self.moved.items():
+            monkeypatch.setattr(os, name, self._watched(getattr(os, name), moved))
+
+    def _watched(self, call: Any, moved: list[int]) -> Any:
+        def watched(*arguments: Any) -> Any:
+            result = call(*arguments)
+            moved.append(result if isinstance(result, int) else len(result))
+            return result
+
+        return watched
+
+
+@pytest.mark.parametrize("how", ["path", "zero", "static"])
+@pytest.mark.parametrize("secure", [False, True])
+def test_in_the_clear_the_kernel_sends_and_elsewhere_little_is_read_at_a_time(
+    run: Any, serve: Any, files: Any, authority: Any, monkeypatch: pytest.MonkeyPatch, how: str, secure: bool
+) -> None:
+    big = files[3_000_000]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        if how == "path":
+            await send(path(big))
+        else:
+            with big.open("rb") as file:
+                await send(zero(file))
+
+    async def main() -> None:
+        options: dict[str, Any] = {"static": [f"/static={big.parent}"]} if how == "static" else {}
+        options |= authority.pair.options if secure else {}
+        async with serve(app, lifespan="off", **options) as served:
+            verify = authority.client() if secure else False
+            async with httpx.AsyncClient(base_url=served.url.replace("127.0.0.1", "localhost"), verify=verify) as client:
+                calls = Calls(monkeypatch)
+                answer = await client.get(f"/static/{big.name}" if how == "static" else "/")
+                monkeypatch.undo()
+            assert answer.content == big.read_bytes()
+            assert sum(calls.moved["sendfile"]) == (0 if secure else 3_000_000)
+            assert sum(calls.moved["pread"]) == (3_000_000 if secure else 0)
+            assert max(calls.moved["pread"], default=0) <= 65536
 
     run(main())
 

@@ -6,14 +6,19 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import websockets
+from wsproto.events import TextMessage
 
+from cavalcade.apps.wsgi import environ
 from cavalcade.config.sources import resolve
 from cavalcade.errors import AppLoadError, LifespanFailed
 from cavalcade.testing import LiveServer, write_app
+from cavalcade.testing.certificates import Authority
+from cavalcade.testing.websocket_http2 import H2WebSocket
 from cavalcade.worker.server import Server
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "several_apps"
@@ -79,6 +84,65 @@ def test_a_websocket_reaches_its_app_and_none_that_is_wsgi(site: LiveServer) -> 
     asyncio.run(talk())
 
 
+def test_over_tls_every_app_is_reached_by_every_protocol_with_and_without_threads(tmp_path: Path) -> None:
+    """Flask runs in the loop itself here, between two apps that have lifespans."""
+    tables = (EXAMPLE / "cavalcade.toml").read_text().replace("threads = 4", "threads = 0")
+    (tmp_path / "cavalcade.toml").write_text(tables)
+    signer = Authority(tmp_path)
+    with LiveServer("", "--app-dir", str(EXAMPLE), *signer.pair.flags, cwd=tmp_path) as server:
+        url = server.url.replace("127.0.0.1", "localhost")
+        for two in (False, True):
+            with httpx.Client(base_url=url, http1=not two, http2=two, verify=signer.client()) as client:
+                assert client.get("/api/hello").json()["url"] == f"{url}/api/hello"
+                shop = client.get("/hello").json()
+                assert (shop["app"], shop["url"]) == ("shop", f"{url}/hello")
+                assert client.post("/echo", content=b"x" * 300_000).content == b"x" * 300_000
+                assert client.get("/x", headers={"host": "events.localhost"}).text == "events /x\n"
+
+        async def talk() -> None:
+            async with websockets.connect(url.replace("http", "ws") + "/api/ws", ssl=signer.client()) as socket_:
+                await socket_.send("hi")
+                assert await socket_.recv() == "api /api hi"
+
+        asyncio.run(talk())
+        for authority, path, answer in (("", "/api/ws", "api /api hi"), ("sub.events.localhost", "/any", "events hi")):
+            with H2WebSocket(url, path, signer.client(), authority=authority) as chat:
+                chat.send(TextMessage("hi"))
+                assert chat.receive().data == answer
+        with H2WebSocket(url, "/hello", signer.client()) as refused:
+            assert refused.status == "501"
+        server.stop()
+        life = ["api starts", "events starts", "events stops", "api stops"]
+        assert [words for line in server.access_lines for words in life if words in line] == life
+
+
+def test_what_a_wsgi_app_is_told_of_its_connection_is_made_once_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    template = environ.template
+
+    def counted(*arguments: Any) -> dict[str, Any]:
+        made.append(arguments[2])
+        return template(*arguments)
+
+    monkeypatch.setattr(environ, "template", counted)
+    toml = 'request_id = "make"\n[[app]]\napp = "MODULE:one"\n[[app]]\napp = "MODULE:told"\npath = "/wsgi"\n'
+
+    async def live() -> None:
+        async with server_of(tmp_path, "several_once", toml) as server:
+            ports, names = set(), set()
+            for _ in range(2):
+                async with httpx.AsyncClient(base_url=server.url) as client:
+                    for _ in range(3):
+                        answer = await client.get("/wsgi/x")
+                        prefix, port, name = answer.text.split()
+                        assert (prefix, name) == ("/wsgi", answer.headers["x-request-id"])
+                        ports.add(port)
+                        names.add(name)
+            assert (len(ports), len(names), len(made)) == (2, 6, 2)
+
+    asyncio.run(live())
+
+
 SOURCE = """
 SAID = []
 def app_of(name, fails=""):
@@ -98,6 +162,10 @@ def app_of(name, fails=""):
     return app
 one, two, three = app_of("one"), app_of("two"), app_of("three")
 stays, bad = app_of("stays", "shutdown"), app_of("bad", "startup")
+def told(environ, start_response):
+    start_response("200 OK", [])
+    environ["REMOTE_PORT"], port = "mine", environ["REMOTE_PORT"]
+    return [f"{environ['SCRIPT_NAME']} {port} {environ['cavalcade.request_id']}".encode()]
 def flask(environ, start_response):
     start_response("200 OK", [])
     return [f"flask {environ['SCRIPT_NAME']}|{environ['PATH_INFO']}".encode()]

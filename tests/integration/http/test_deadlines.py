@@ -6,6 +6,7 @@ Deadlines are looked at twice a second, so each of these takes about one second;
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import Any
 
@@ -21,6 +22,9 @@ LATE_S = 1.0 + 1.5  # two turns of the sweep, and a busy machine
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
     assert scope["type"] == "http"
+    if scope["path"] == "/half":
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
     if scope["method"] == "POST":
         while True:
             message = await receive()
@@ -98,6 +102,13 @@ def test_a_body_must_make_progress(run: Any, serve: Any) -> None:
                 assert b"body_timeout" in response.body
                 watch.check(0.4)
 
+            async def behind_the_head_of_its_answer() -> None:
+                client = await served.connect()
+                await client.send(POST.replace(b"POST / ", b"POST /half "))
+                assert (await client.head()).status == 200
+                await client.rest()
+                assert client.ended == "reset"
+
             async def in_a_trailer_that_drips() -> None:
                 """Framing is no progress."""
                 client = await served.connect()
@@ -119,6 +130,9 @@ def test_a_body_must_make_progress(run: Any, serve: Any) -> None:
                 assert (await client.response()).status == 200
 
             await asyncio.gather(stuck(POST + b"abc"), stuck(POST), in_a_trailer_that_drips(), steady())
+            await behind_the_head_of_its_answer()
+            said = "no byte of the request body for 0.4 s (body_timeout) (its answer had begun: cut off)"
+            await served.until(lambda: any(said in line for line in served.log()))
 
     run(main())
 
@@ -174,6 +188,34 @@ def test_an_idle_connection_is_closed(run: Any, serve: Any) -> None:
 
             await asyncio.gather(idle(b""), idle(b"\r\n"), busy())
             assert served.log() == []  # nothing went wrong
+
+    run(main())
+
+
+def test_what_comes_in_time_while_the_loop_is_blocked_is_answered(run: Any, serve: Any) -> None:
+    late: list[tuple[Any, bytes]] = []
+
+    def blocking(environ: Any, start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/block":
+            for client, data in late:
+                os.write(client.sock.fileno(), data)  # they are clients of their own, and would have sent it by themselves
+            time.sleep(1.8)  # the subject of the test; every deadline is over by then
+        start_response("200 OK", [])
+        return [b"ok"]
+
+    async def main() -> None:
+        async with serve(blocking, threads=0, head_timeout=0.5, keep_alive=0.5, body_timeout=0.5) as served:
+            kept, new, begun, sending, blocks = [await served.connect() for _ in range(5)]
+            await kept.send(GET)
+            assert (await kept.response()).status == 200
+            await begun.send(GET[:20])
+            await sending.send(POST + b"01234")
+            late.extend([(kept, GET), (new, GET), (begun, GET[20:]), (sending, b"56789")])
+            await served.until(lambda: served.connections == 5)
+            await blocks.send(GET.replace(b"/", b"/block", 1))
+            for client in (kept, new, begun, sending, blocks):
+                assert (await client.response()).body == b"ok"
+            assert served.log() == []
 
     run(main())
 

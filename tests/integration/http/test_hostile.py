@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from cavalcade.board.ledger_words import Sums
+
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
@@ -65,7 +67,7 @@ def test_a_refusal_is_a_whole_response_that_says_why(run: Any, serve: Any, data:
             assert words in line
             assert f"(answered {status})" in line
             assert "it began b'" in line
-            assert served.server._context.serving.totals.by_class[status // 100] == 1
+            assert Sums(served.server._context.serving.ledger.words()).by_class()[f"{status // 100}xx"] == 1
             assert (await served.ask(GET)).body == b"0"
 
     run(main())

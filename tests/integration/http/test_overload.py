@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from cavalcade.board.ledger_words import SHED
+
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 HELD = b"GET /held HTTP/1.1\r\nHost: test\r\n\r\n"
 
@@ -60,7 +62,7 @@ def test_beyond_the_limit_a_request_is_turned_away_at_once_and_its_connection_st
             await other.send(GET)
             assert (await other.response()).body == b"ok"
             assert app.most == 2
-            assert served.server._context.serving.totals.shed == 4
+            assert served.server._context.serving.ledger.get(SHED) == 4
             assert served.log() == ["overloaded: 2 requests in flight (limit_concurrency); one of " + peer(other) + " was answered 503"]
 
     run(main())

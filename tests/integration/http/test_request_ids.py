@@ -40,7 +40,11 @@ APPS = {"asgi": {"app": asgi, "lifespan": "off"}, "wsgi": {"app": wsgi}, "wsgi i
 @pytest.mark.parametrize("app", APPS)
 def test_one_name_everywhere(run: Any, serve: Any, app: str) -> None:
     async def main() -> None:
-        async with serve(**APPS[app], request_id="accept", errors=(r"^GET /fail \[mine-1\]: the app failed$",)) as served:
+        async with serve(
+            **APPS[app],
+            request_id="accept",
+            errors=(r"^GET /fail \[4bf92f3577b34da6a3ce929d0e0e4736\]: the app failed$", r"^GET /fail \[mine-1\]: the app failed$"),
+        ) as served:
             client = await served.connect()
             for request, wanted in ((MINE, "mine-1"), (GET, None), (MINE.replace(b"mine-1", b'evil"name'), None)):
                 await client.send(request)
@@ -50,6 +54,13 @@ def test_one_name_everywhere(run: Any, serve: Any, app: str) -> None:
                 assert response.body.decode().split() == [name, name]
                 assert served.access[-1].endswith("ms")  # the record of a test has it beside the text
                 assert served._caplog.records[-1].request_id == name
+            trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+            await client.send(GET[:-2] + f"traceparent: 00-{trace}-00f067aa0ba902b7-01\r\n\r\n".encode())
+            response = await client.response()
+            assert (response.header("x-request-id"), response.body.decode()) == (trace, f"{trace} {trace}")
+            assert served._caplog.records[-1].request_id == trace
+            await client.send(GET[:-2].replace(b"/", b"/fail", 1) + f"traceparent: 00-{trace}-00f067aa0ba902b7-01\r\n\r\n".encode())
+            assert (await client.response()).header("x-request-id") == trace
             await client.send(MINE.replace(b"/", b"/own", 1))
             response = await client.response()
             assert (response.header("x-request-id"), response.body) == ("own", b"mine-1 mine-1")

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from cavalcade import limits
+from cavalcade.board.ledger_words import BYTES_SENT, REQUESTS, SHED, Sums
 from cavalcade.testing.http2 import GET, POST, make
 
 HEAD = [(b":method", b"HEAD"), *GET[1:]]
@@ -87,8 +88,8 @@ def test_a_request_its_scope_its_response_and_its_log_line(run: Any, serve: Any,
             await served.until(lambda: served.access)
             (line,) = served.access
             assert line.startswith(f'{address[0]}:{address[1]} - "GET /scope?a=b%20c HTTP/2" 200 {len(answer.body)}B ')
-            totals = served.server._context.serving.totals
-            assert (totals.requests, totals.by_class[2], totals.bytes_sent) == (1, 1, len(answer.body))
+            sums = Sums(served.server._context.serving.ledger.words())
+            assert (sums.get(REQUESTS), sums.by_class()["2xx"], sums.get(BYTES_SENT)) == (1, 1, len(answer.body))
             assert served.log() == []
 
     run(main())
@@ -189,7 +190,7 @@ def test_what_is_refused_is_answered_and_logged_and_the_connection_goes_on(run: 
             (line,) = served.log()
             assert line.startswith("bad request from 127.0.0.1:")
             assert line.endswith("(answered 431)")
-            assert served.server._context.serving.totals.by_class[4] == 2
+            assert Sums(served.server._context.serving.ledger.words()).by_class()["4xx"] == 2
 
     run(main())
 
@@ -261,7 +262,7 @@ def test_too_many_at_once_are_answered_503(run: Any, serve: Any, speak: Any) -> 
             ] * 2
             go.set()
             assert [(await client.over(number)).status for number in (1, 3)] == [200, 200]
-            assert served.server._context.serving.totals.shed == 2
+            assert served.server._context.serving.ledger.get(SHED) == 2
             assert any("limit_concurrency" in line for line in served.log())
 
     run(main())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cavalcade.config.app_tables import alone
 from cavalcade.config.options import AppTable
 from cavalcade.config.sources import Resolved, resolve
 from cavalcade.errors import ConfigError
@@ -35,6 +36,17 @@ def test_tables_are_read_in_their_order_and_named(tmp_path: Path) -> None:
     assert resolved.settings.app == "shop:app, api:make"
     assert resolved.origins["app"] == "cavalcade.toml:3"
     assert str(api) == "api:make at api.example.org/v1, *.example.org/v1"
+
+
+def test_the_settings_of_one_alone_are_those_of_its_table_and_the_servers_for_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "shops").mkdir()
+    shop_table = '[[app]]\napp = "shop:make"\npath = "/shop"\nfactory = true\napp_dir = "shops"\n'
+    toml = f'workers = 2\nthreads = 3\n{shop_table}[[app]]\napp = "api:app"\n'
+    settings = settled(tmp_path, toml).settings
+    assert settings.packages == {"shop", "api"}
+    shop = alone(settings, settings.apps[0])
+    assert (shop.app, shop.apps, shop.factory, shop.app_dir, shop.threads, shop.workers) == ("shop:make", (), True, "shops", 3, 2)
+    assert shop.packages == {"shop"}
 
 
 def test_pyproject_has_them_too_and_an_app_on_the_command_line_is_served_alone(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ NAME = "worker 3 (pid 4711)"
 
 
 def test_an_idle_hour_and_a_busy_one_find_nothing() -> None:
-    for beat_s, idle in ((limits.TOTALS_S, True), (limits.HEARTBEAT_S, False)):
+    for beat_s, idle in ((limits.LOOK_S, True), (limits.HEARTBEAT_S, False)):
         now = 1000.0
         watch = Watch(0.25, 30.0, now)
         while now < 4600.0:

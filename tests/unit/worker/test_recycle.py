@@ -5,27 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from cavalcade import limits
-from cavalcade.apps.stream import Totals
+from cavalcade.board.ledger import Ledger, private_ledger
+from cavalcade.board.ledger_words import REQUESTS
 from cavalcade.config.options import Settings
 from cavalcade.worker.recycle import Recycle
 
 MIB = limits.MIB
 
 
-def recycle(totals: Totals | None = None, rss: list[int] | None = None, **settings: Any) -> Recycle:
-    return Recycle(Settings(**settings), totals or Totals(), 1000.0, read_rss=lambda: rss[0] if rss else 0)
+def recycle(ledger: Ledger | None = None, rss: list[int] | None = None, **settings: Any) -> Recycle:
+    return Recycle(Settings(**settings), ledger or private_ledger(), 1000.0, read_rss=lambda: rss[0] if rss else 0)
 
 
 def test_requests_are_counted_to_the_limit_and_its_jitter_and_said_once() -> None:
     asked = set()
     for _ in range(50):
-        totals = Totals()
-        worker = recycle(totals, max_requests=100, max_requests_jitter=10)
+        ledger = private_ledger()
+        worker = recycle(ledger, max_requests=100, max_requests_jitter=10)
         while not (reason := worker.due(1000.0)):
-            totals.requests += 1
-        assert reason == f"max_requests: it has served {totals.requests}"
+            ledger.add(REQUESTS, 1)
+        assert reason == f"max_requests: it has served {ledger.get(REQUESTS)}"
         assert worker.due(1000.0) == ""
-        asked.add(totals.requests)
+        asked.add(ledger.get(REQUESTS))
     assert len(asked) > 1
     assert asked <= set(range(100, 111))
 
@@ -49,6 +50,6 @@ def test_memory_must_stay_over_the_limit() -> None:
 
 
 def test_without_a_limit_a_worker_stays() -> None:
-    totals = Totals()
-    totals.requests = 10**9
-    assert recycle(totals, rss=[1 << 40]).due(1e9) == ""
+    ledger = private_ledger()
+    ledger.set(REQUESTS, 10**9)
+    assert recycle(ledger, rss=[1 << 40]).due(1e9) == ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from cavalcade.board.ledger import private_ledger
+from cavalcade.board.ledger_words import REQUESTS
 from cavalcade.worker import channel
 from cavalcade.worker.witness import Witness
 
@@ -12,11 +14,13 @@ from cavalcade.worker.witness import Witness
 def test_a_blocking_that_is_told_as_the_worker_leaves_counts_those_who_waited() -> None:
     """Five have been answered before it, and three waited: none of the five is taken off."""
     told: list[channel.Stalled] = []
-    serving: Any = SimpleNamespace(running={}, totals=SimpleNamespace(requests=5))
+    ledger = private_ledger()
+    ledger.set(REQUESTS, 5)
+    serving: Any = SimpleNamespace(running={}, ledger=ledger)
     witness = Witness(serving, 0.25, None, told.append)
     witness.start()
     witness.beat(10.0, 9.9, 10.0)
     witness.beat(12.0, 10.0, 10.1)
-    serving.totals.requests = 8
+    ledger.set(REQUESTS, 8)
     witness.stop()
-    assert [stalled.waited for stalled in told] == [3]
+    assert [(stalled.waited, stalled.delay_ms) for stalled in told] == [(3, 1.5 * told[0].ms)]

@@ -2,6 +2,7 @@
 # Types for websocket.py when it is compiled: names and meaning are there.
 
 cimport cython
+from cavalcade.board.ledger cimport Ledger
 from cavalcade.apps.asgi.exchange cimport Exchange
 from cavalcade.wire.ws cimport WebSocketEngine, WebSocketRules
 

@@ -37,6 +37,7 @@ from cavalcade.apps.asgi.order import (
     violation,
 )
 from cavalcade.apps.stream import Pipe, Serving, Stream
+from cavalcade.board.ledger_words import BYTES_RECEIVED, BYTES_SENT, WEBSOCKET_RECEIVED, WEBSOCKET_SENT
 from cavalcade.errors import AppProtocolError
 from cavalcade.wire import ws_handshake
 from cavalcade.wire.sink import Head
@@ -111,6 +112,7 @@ class WebSocketExchange(Exchange):
         if self.gone:
             raise waits.ClientDisconnected("the WebSocket is closed")
         engine = self.engine
+        self.serving.ledger.add(WEBSOCKET_SENT, 1)
         if type(text) is str and data is None:
             try:
                 engine.send_text(text)
@@ -213,8 +215,10 @@ class WebSocketExchange(Exchange):
                 self.serving.loop.call_soon(self.go_on)
             kind = type(message)
             if kind is str:
+                self.serving.ledger.add(WEBSOCKET_RECEIVED, 1)
                 return {"type": "websocket.receive", "text": message}
             if kind is bytes:
+                self.serving.ledger.add(WEBSOCKET_RECEIVED, 1)
                 return {"type": "websocket.receive", "bytes": message}
             return message  # type: ignore[no-any-return]
         if self.code:
@@ -238,6 +242,7 @@ class WebSocketExchange(Exchange):
     def feed_data(self, data: bytes) -> None:
         """What the client has sent."""
         self.heard = True
+        self.serving.ledger.add(BYTES_RECEIVED, len(data))
         self.engine.feed(data)
         self.look()
 
@@ -293,6 +298,7 @@ class WebSocketExchange(Exchange):
         engine.out_bytes = 0
         if self.lost:
             return
+        self.serving.ledger.add(BYTES_SENT, size)
         if len(out) == 1:
             pipe.write(out[0])
         elif size <= JOIN_BYTES:

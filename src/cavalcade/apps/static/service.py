@@ -9,20 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from cavalcade import limits
 from cavalcade.apps.asgi.order import COMPLETE, NOTHING
 from cavalcade.apps.static import answer
 from cavalcade.apps.static.answer import Answer, Wanted
-from cavalcade.apps.stream import REQUEST_ID, Call, Serving, Stream
+from cavalcade.apps.stream import REQUEST_ID, Call, NewCall, Serving, Stream
 from cavalcade.apps.wsgi.pool import Pool
 from cavalcade.wire.sink import Head
 
 log = logging.getLogger("cavalcade")
-
-NewCall = Callable[[Stream, Head, dict[str, Any]], Call]
 
 ALLOW = (b"allow", b"GET, HEAD, OPTIONS")
 WELL_KNOWN = ".well-known"  # RFC 8615: the one hidden name that is meant to be seen

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cavalcade.apps.asgi.order import COMPLETE, NOTHING, STARTED
 from cavalcade.apps.stream import REQUEST_ID, Serving, Stream
-from cavalcade.apps.wsgi import environ
+from cavalcade.apps.wsgi.environ import build
 from cavalcade.apps.wsgi.headers import LENGTH, STATUSES, learn_status, read_headers
 from cavalcade.errors import AppProtocolError
 from cavalcade.wire.sink import Head
@@ -27,21 +27,23 @@ TUPLE_ITERATOR: type = type(iter(()))
 class WsgiCall:
     """Between one call of the app and one `Stream`. The base class of `InlineCall` and `ThreadCall`."""
 
-    def __init__(self, service: Service, stream: Stream, head: Head, template: dict[str, Any]) -> None:
+    headers: list[tuple[bytes, bytes]]  # what the app has said with start_response; there when `status` is not 0
+
+    def take(self, service: Service, stream: Stream, head: Head, template: dict[str, Any]) -> None:
+        """Be the call of this request. No `__init__`: compiled, a method of a base class is called at once, and its `__init__` is not."""
         self.service = service
         self.serving: Serving = service.serving
         self.stream = stream
-        self.environ = environ.build(template, head)
+        self.environ = build(template, head)
         self.method = head.method
         self.target = head.target
         self.body_length = head.length  # -1 when it is known only at its end
         self.sent = NOTHING
         self.gone = False  # the client is
         self.done: asyncio.Future[None] | None = None
-        # what the app has said with start_response
+        # what else it has said there
         self.status = 0
         self.reason = b""
-        self.headers: list[tuple[bytes, bytes]] = []
         self.length = -1  # its Content-Length
         self.bodiless = False
         self.head_sent = False  # the app has given a piece of body: what it said can no longer be taken back
@@ -69,6 +71,11 @@ class WsgiCall:
                 exc_info = None  # it holds this frame
         elif self.status:
             raise AppProtocolError("start_response was called a second time, and without exc_info")
+        self.take_head(status, headers)
+        return self.write
+
+    def take_head(self, status: Any, headers: Any) -> None:
+        """Keep what the app says of its response. Raises `AppProtocolError`, with nothing kept."""
         entry = STATUSES.get(status)
         if entry is None:
             entry = learn_status(status)
@@ -80,7 +87,6 @@ class WsgiCall:
         self.headers = out
         self.length = length
         self.bodiless = code == 204 or code == 304 or self.method == "HEAD"
-        return self.write
 
     def write(self, data: Any) -> None:
         """The callable that `start_response` returns."""

@@ -34,6 +34,9 @@ for _name in (
 ).split():
     KEYS[_name] = "HTTP_" + _name.decode().upper().replace("-", "_")
 
+# The keys that are a request's own, whatever its header fields.
+OWN_KEYS = ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "RAW_URI", "wsgi.input")
+
 # Targets that have been read: target -> (PATH_INFO, QUERY_STRING, the target itself). Bounded, and only short ones.
 TARGETS: dict[bytes, tuple[str, str, str]] = {}
 TARGET_KEPT_BYTES = 256
@@ -74,6 +77,8 @@ def template(common: dict[str, Any], scheme: str, client: Address | None, server
     environ["wsgi.url_scheme"] = scheme
     if scheme == "https":
         environ["HTTPS"] = "on"
+    # What `build` and the call will set: a dict that has its keys already does not grow when it is filled in.
+    environ.update(dict.fromkeys(OWN_KEYS))
     return environ
 
 

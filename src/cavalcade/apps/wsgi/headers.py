@@ -23,6 +23,11 @@ STATUSES: dict[str, tuple[int, bytes]] = {}
 # As an app gives it -> in lower case, in bytes.
 NAMES: dict[str, bytes] = {}
 
+# Whole fields, as an app gives them -> (as they go onto the wire, the length that they state or -1). Most apps give the same few again
+# and again. Bounded, and only short ones.
+FIELDS: dict[tuple[str, str], tuple[tuple[bytes, bytes], int]] = {}
+FIELD_KEPT_CHARS = 64
+
 
 def learn_status(status: object) -> tuple[int, bytes]:
     """The entry of a status that is not in the table yet. Raises `AppProtocolError` for what is no final status."""
@@ -68,19 +73,35 @@ def read_headers(headers: Any, out: list[tuple[bytes, bytes]]) -> int:
     """Put the fields into `out` as bytes. Returns the Content-Length, or -1 where there is none. Raises `AppProtocolError`."""
     length = -1
     try:
-        for name, value in headers:
-            lower = NAMES.get(name)
-            if lower is None:
-                lower = learn_name(name)
-            data = value.encode("latin-1")
-            if not value.isprintable():
-                check_value(name, value)
-            if lower == LENGTH:
-                length = response_length(data)
-            out.append((lower, data))
+        for pair in headers:
+            entry = FIELDS.get(pair) if type(pair) is tuple else None
+            if entry is None:
+                entry = read_field(pair)
+            out.append(entry[0])
+            if entry[1] >= 0:
+                length = entry[1]
     except (TypeError, ValueError, AttributeError) as error:
         raise explain(headers) from error
     return length
+
+
+def read_field(pair: Any) -> tuple[tuple[bytes, bytes], int]:
+    """The entry of a field that is not in the table. Raises `AppProtocolError`, and as `explain` is there for: `TypeError`, `ValueError`,
+    `AttributeError`."""
+    name, value = pair
+    lower = NAMES.get(name)
+    if lower is None:
+        lower = learn_name(name)
+    data = value.encode("latin-1")
+    if not value.isprintable():
+        check_value(name, value)
+    entry = ((lower, data), response_length(data) if lower == LENGTH else -1)
+    # A cookie is one client's secret, and of no use for the next.
+    if len(value) <= FIELD_KEPT_CHARS and len(name) <= FIELD_KEPT_CHARS and lower != b"set-cookie" and type(pair) is tuple:
+        if len(FIELDS) >= TABLE_MAX:
+            FIELDS.clear()
+        FIELDS[pair] = entry
+    return entry
 
 
 def check_value(name: str, value: str) -> None:

@@ -36,17 +36,20 @@ TURN_BYTES = limits.JOIN_BYTES
 class InlineCall(WsgiCall):
     """One request whose app runs in the loop."""
 
+    chunks: list[bytes]  # of the request body, where there is one
+    held: list[bytes]  # pieces that end a response of known length: they wait for the end of the iteration
+
     def __init__(self, service: Service, stream: Stream, head: Head, template: dict[str, Any]) -> None:
-        WsgiCall.__init__(self, service, stream, head, template)
+        self.take(service, stream, head, template)
         self.awaits_continue = head.expects_continue
         self.whole = head.length == 0
+        if not self.whole:
+            self.chunks = []
         self.begun = False
-        self.chunks: list[bytes] = []
         self.received = 0
         self.file: Any = None  # the request body, where it is large
         self.result: Any = None  # what the app has returned, while it is iterated
         self.pieces: Any = None
-        self.held: list[bytes] = []  # pieces that end a body of known length: they wait for the end of the iteration
         self.given = 0
         self.waiting = False  # for the client, or for the next turn
 
@@ -141,15 +144,12 @@ class InlineCall(WsgiCall):
 
         In one context for all requests, as a thread has it; a frontend of contextvars may keep what is expensive there.
         """
-        service = self.service
         loop = self.serving.loop
-        service.current = self
         set_running_loop(None)
         try:
-            service.context.run(work)
+            self.service.context.run(work)
         finally:
             set_running_loop(loop)
-            service.current = None
 
     def call_app(self) -> None:
         """Call the app, and send what it returns."""
@@ -166,6 +166,7 @@ class InlineCall(WsgiCall):
                 self.end()
                 return
             self.pieces = iterate(result)
+            self.held = []
         except BaseException as error:  # noqa: BLE001  the border to the app: whatever it raises, sys.exit() too, ends here and is logged
             self.fail(error)
             return
@@ -325,8 +326,6 @@ class InlineCall(WsgiCall):
 
     def let_go(self) -> None:
         """Nothing of the request is needed any more."""
-        self.environ = {}
-        self.chunks = []
         if self.file is not None:
             try:
                 self.file.close()

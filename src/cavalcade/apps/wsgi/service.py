@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from cavalcade import limits
-from cavalcade.apps.stream import Call, Serving, Stream
+from cavalcade.apps.stream import NewCall, Serving
 from cavalcade.apps.wsgi import environ
-from cavalcade.apps.wsgi.call import WsgiCall
 from cavalcade.apps.wsgi.files import FileWrapper
 from cavalcade.apps.wsgi.inline import InlineCall
 from cavalcade.apps.wsgi.pool import Pool
 from cavalcade.apps.wsgi.threaded import ThreadCall
 from cavalcade.types import Address
-from cavalcade.wire.sink import Head
 
 
 class Service:
@@ -28,7 +26,6 @@ class Service:
         self.app = app
         self.serving = serving
         self.spool_bytes = body_limit or limits.WSGI_SPOOL_BYTES
-        self.current: Call | None = None  # the one whose app runs in the loop right now
         self.context = contextvars.copy_context()
         self.common = environ.common(
             serving.root_path,
@@ -38,7 +35,8 @@ class Service:
             draining=serving.draining,
         )
         self.pool = Pool(threads, serving.loop) if threads else None
-        self._kind: Callable[[Service, Stream, Head, dict[str, Any]], WsgiCall] = ThreadCall if threads else InlineCall
+        # Makes the call of one request, which begins with `begin()`.
+        self.new_call: NewCall = partial(ThreadCall if threads else InlineCall, self)
 
     def start(self) -> None:
         """After the fork, in the worker's own process."""
@@ -52,7 +50,3 @@ class Service:
     def template(self, scheme: str, client: Address | None, server: Address | None) -> dict[str, Any]:
         """What all requests of one connection have in common."""
         return environ.template(self.common, scheme, client, server)
-
-    def new_call(self, stream: Stream, head: Head, template: dict[str, Any]) -> Call:
-        """One request. It begins with `begin()`."""
-        return self._kind(self, stream, head, template)

@@ -44,7 +44,7 @@ class ThreadCall(WsgiCall):
     """One request whose app runs in a thread."""
 
     def __init__(self, service: Service, stream: Stream, head: Head, template: dict[str, Any]) -> None:
-        WsgiCall.__init__(self, service, stream, head, template)
+        self.take(service, stream, head, template)
         assert service.pool is not None
         self.pool = service.pool
         self.phase = ARRIVING
