@@ -27,7 +27,7 @@ IN_STACKS = "up/down scroll · d look again · escape back · q quit"
 LATE_S, VERY_LATE_S = 0.1, 0.25  # of a loop; requests notice
 BUSY = 0.9
 GAP = 2  # columns of the terminal between two of the table
-_LEAST_USEFUL = ("requests", "conns", "gen", "last reason", "worker", "restarts", "age")  # left out first where there is no room for all
+_LEAST_USEFUL = ("requests", "conns", "worker", "last reason", "restarts", "gen", "age")  # left out first where there is no room for all
 
 
 @dataclass
@@ -158,25 +158,27 @@ def draw(view: View, width: int, height: int) -> Group:
     return Group(*head, _table(view, width, max(1, left - 1 - len(below))), *below)
 
 
-def _fitting(workers: list[WorkerStatus], width: int) -> list[Column]:
-    """The columns there is room for."""
-    widths = {column.title: max(len(column.title) + 1, *(len(column.show(worker)) for worker in workers), 0) + GAP for column in COLUMNS}
+def _fitting(view: View, titles: dict[str, str], width: int) -> list[Column]:
+    """The columns there is room for. `titles` are as they are shown."""
+    workers = view.status.workers
+    widths = {column.title: max(len(titles[column.title]), *(len(column.show(worker)) for worker in workers), 0) for column in COLUMNS}
     columns = list(COLUMNS)
     for title in _LEAST_USEFUL:
-        if sum(widths[column.title] for column in columns) - GAP <= width:
+        if sum(widths[column.title] + GAP for column in columns) - GAP <= width:
             break
         columns = [column for column in columns if column.title != title]
     return columns
 
 
 def _table(view: View, width: int, rows: int) -> Table:
-    columns = _fitting(view.status.workers, width)
+    titles = {column.title: column.title for column in COLUMNS}
     sorted_by = COLUMNS[view.sort]
+    titles[sorted_by.title] += "▼" if sorted_by.downwards != view.turned else "▲"
+    columns = _fitting(view, titles, width)
     table = Table(box=None, padding=(0, GAP // 2), pad_edge=False, expand=False)
     for column in columns:
-        mark = ("▼" if sorted_by.downwards != view.turned else "▲") if column is sorted_by else ""
         table.add_column(
-            f"{column.title}{mark}", justify="left" if column.left else "right", no_wrap=True, overflow="ellipsis", header_style="bold"
+            titles[column.title], justify="left" if column.left else "right", no_wrap=True, overflow="ellipsis", header_style="bold"
         )
     workers, chosen = view.workers(), view.chosen_worker()
     first = max(0, workers.index(chosen) - rows + 1) if chosen is not None else 0
