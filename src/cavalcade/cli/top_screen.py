@@ -26,6 +26,7 @@ KEYS = "up/down choose · s/S sort · o other way · d stacks · r recycle · q 
 IN_STACKS = "up/down scroll · d look again · escape back · q quit"
 LATE_S, VERY_LATE_S = 0.1, 0.25  # of a loop; requests notice
 BUSY = 0.9
+GONE_S = 2.0  # without a server for so long, it has gone
 GAP = 2  # columns of the terminal between two of the table
 _LEAST_USEFUL = ("requests", "conns", "worker", "last reason", "restarts", "gen", "age")  # left out first where there is no room for all
 
@@ -42,6 +43,7 @@ class View:
     says: str = ""
     stacks: list[str] = field(default_factory=list)
     scrolled: int = 0
+    lost_at: float = 0.0  # since when there is no server; 0 while there is
 
     def workers(self) -> list[WorkerStatus]:
         """In the order of the table."""
@@ -69,12 +71,27 @@ def watch(find: Callable[[], Instance], interval_s: float) -> None:
             if key and not press(view, key, instance):
                 return
             if monotonic() >= look_at:
-                try:
-                    view.status = msgspec.json.decode(instance.get("status"), type=Status)
-                except ControlError:
-                    instance = find()
-                    view.status = instance.status
+                instance = _look(view, instance, find)
                 look_at = monotonic() + interval_s
+
+
+def _look(view: View, instance: Instance, find: Callable[[], Instance]) -> Instance:
+    """How it is now; the server that was seen, or the one that has taken its place."""
+    try:
+        view.status = msgspec.json.decode(instance.get("status"), type=Status)
+    except ControlError:
+        try:
+            instance = find()
+        except ControlError:  # between two servers there may be a moment without
+            view.lost_at = view.lost_at or monotonic()
+            if monotonic() - view.lost_at > GONE_S:
+                raise
+            view.says = "It does not answer; looking for it again."
+            return instance
+        view.status = instance.status
+    if view.lost_at:
+        view.lost_at, view.says = 0.0, ""
+    return instance
 
 
 # -- keys ------------------------------------------------------------------------------------------------------------------
