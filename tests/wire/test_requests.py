@@ -397,6 +397,10 @@ def test_what_only_looks_like_a_preface_goes_to_nobody(recorder: Any, data: byte
         ({"header_fields": 2}, get(fields=HOST + b"X: y\r\n" * 2), 431),
         ({"head_bytes": 256}, get(fields=HOST + b"X: " + b"a" * (256 - 16 - 9 - 7) + b"\r\n"), 0),
         ({"head_bytes": 256}, get(fields=HOST + b"X: " + b"a" * (256 - 16 - 9 - 6) + b"\r\n"), 431),
+        # By default, where nobody has set any.
+        ({}, get(b"GET /" + b"a" * limits.REQUEST_LINE_BYTES + b" HTTP/1.1"), 414),
+        ({}, get(fields=HOST + b"X: y\r\n" * limits.HEADER_FIELDS), 431),
+        ({}, get(fields=HOST + b"X: " + b"a" * limits.HEAD_BYTES + b"\r\n"), 431),
     ],
 )
 def test_each_limit_holds_to_the_byte(feed: Any, rules: dict[str, int], data: bytes, status: int) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from cavalcade.admin import looking, steering, streams
+from cavalcade.admin import looking, page, steering, streams
 from cavalcade.admin.access import Access, Need
 from cavalcade.admin.answers import Answer, Asked, BadRequest, Handler, query, reject
 from cavalcade.admin.wishes import Wishes
@@ -46,6 +46,8 @@ class Route:
 
 
 ROUTES = (
+    Route("GET", "/", Need.PAGE, page.index),
+    Route("GET", "/page/{file}", Need.PAGE, page.part),
     Route("GET", "/livez", Need.HEALTH, looking.livez),
     Route("GET", "/readyz", Need.HEALTH, looking.readyz),
     Route("GET", "/startupz", Need.HEALTH, looking.startupz),

@@ -4,21 +4,30 @@ supervisor do not run user code.
 The places and names are those of `fastapi run`: `[tool.fastapi] entrypoint`, then main.py, app.py, api.py, the same in app/; then
 asgi.py, wsgi.py, and the project package beside a Django manage.py. `app`, `api` and `application` come before other names, and an
 asgi.py before a wsgi.py that is as likely.
+
+Two variables of the environment count too. FLASK_APP names the app, so it comes before what files look like; DJANGO_SETTINGS_MODULE only
+says which project is meant, and does so where no file has an app.
 """
 
 from __future__ import annotations
 
 import ast
+import sys
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 
-from cavalcade.apps.loader import APP_NAMES, FACTORY_NAMES
-from cavalcade.errors import UsageError
+from cavalcade.apps.loader import APP_NAMES, FACTORY_NAMES, parse
+from cavalcade.errors import AppLoadError, UsageError
 
 _FILES = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py")
 _GATEWAYS = ("asgi.py", "wsgi.py")  # in this order: a project that has both loses nothing by the first
 _SOURCE_ROOTS = (".", "src")
+
+FLASK_APP = "FLASK_APP"
+DJANGO_SETTINGS = "DJANGO_SETTINGS_MODULE"
 
 # What makes an app when it is called, by its name in the framework.
 _MAKERS = {
@@ -54,11 +63,13 @@ class _Found:
     label: str
 
 
-def discover(directory: Path) -> Guess:
-    """The app of the project in this directory. Raises `UsageError` where there is none."""
+def discover(directory: Path, environ: Mapping[str, str]) -> Guess:
+    """The app of the project in this directory. Raises `UsageError` where there is none, or a variable names one that cannot be."""
     pinned = _fastapi_entrypoint(directory / "pyproject.toml")
     if pinned:
         return Guess(pinned, directory, "[tool.fastapi] entrypoint in pyproject.toml")
+    if environ.get(FLASK_APP, "").strip():
+        return _flask_app(environ[FLASK_APP].strip(), directory)
     best: tuple[int, Path, _Found] | None = None
     exists: list[Path] = []
     for path in _files(directory):
@@ -71,6 +82,8 @@ def discover(directory: Path) -> Guess:
         _, path, found = best
         module, root = module_of(path)
         return Guess(f"{module}:{found.name}", root, f"{found.label} in {path.relative_to(directory)}")
+    if environ.get(DJANGO_SETTINGS, "").strip():
+        return _django_app(environ[DJANGO_SETTINGS].strip(), directory)
     if exists:
         module, root = module_of(exists[0])
         return Guess(module, root, f"the file {exists[0].relative_to(directory)}")
@@ -115,6 +128,79 @@ def module_of(path: Path) -> tuple[str, Path]:
         parts.insert(0, root.name)
         root = root.parent
     return ".".join(parts), root
+
+
+# -- the environment ---------------------------------------------------------------------------------------------------
+
+
+def _flask_app(text: str, directory: Path) -> Guess:
+    """What `flask run` would serve: a module or file, perhaps with the app or factory in it. Raises `UsageError`."""
+    said = f"{FLASK_APP}={text}"
+    fix = f"Set it as flask wants it: {FLASK_APP}=module:app, =file.py or =module:create_app(); or name the app: cavalcade module:app"
+    try:
+        guess = from_path(text, directory)
+        if guess is None:
+            module = parse(text).module
+            if not _exists(module.partition(".")[0], directory):
+                raise UsageError(f"{said}: there is no module {module} in {directory}, nor is one installed.", fix=fix)
+            guess = Guess(text, directory, "")
+    except AppLoadError:
+        raise UsageError(f"{said} is not a name of an app.", fix=fix) from None
+    except UsageError as error:
+        cause = error.cause if error.cause.startswith(said) else f"{said}: {error.cause}"
+        raise UsageError(cause, fix=fix) from None
+    return Guess(guess.app, guess.directory, f"{said} in the environment")
+
+
+def _django_app(text: str, directory: Path) -> Guess:
+    """The app of the project that has these settings: in the asgi.py or wsgi.py of its package, or where the settings say. Raises
+    `UsageError`."""
+    said = f"{DJANGO_SETTINGS}={text}"
+    fix = "Name the app: cavalcade PROJECT.asgi:application, or PROJECT.wsgi:application"
+    parts = text.split(".")
+    if not all(part.isidentifier() for part in parts):
+        raise UsageError(f"{said} is not a name of a module.", fix=f"Write it with dots, as {DJANGO_SETTINGS}=PROJECT.settings")
+    found = _settings_file(parts, directory)
+    if found is None:
+        cause = f"{said}: there is no file {'/'.join(parts)}.py in {directory}."
+        raise UsageError(cause, fix="Run from where manage.py is, or name that directory with --app-dir; or name the app itself.")
+    settings, root = found
+    folders = [folder for folder in settings.parents if folder.is_relative_to(root)]
+    for gateway in _GATEWAYS:
+        for folder in folders:
+            app = _best(folder / gateway)
+            if app is not None:
+                module = ".".join((folder / gateway).relative_to(root).with_suffix("").parts)
+                return Guess(f"{module}:{app.name}", root, f"{said} in the environment")
+        module, _, attribute = _constant(settings, f"{gateway.removesuffix('.py').upper()}_APPLICATION").rpartition(".")
+        if module:
+            return Guess(f"{module}:{attribute}", root, f"{said} in the environment")
+    raise UsageError(f"{said}: there is no asgi.py or wsgi.py with an app beside {settings.relative_to(directory)}.", fix=fix)
+
+
+def _settings_file(parts: list[str], directory: Path) -> tuple[Path, Path] | None:
+    """The file of Django's settings, and the directory that they are imported from."""
+    for root in (directory, directory / "src"):
+        base = root.joinpath(*parts)
+        for path in (base.with_suffix(".py"), base / "__init__.py"):
+            if path.is_file():
+                return path, root
+    return None
+
+
+def _exists(name: str, directory: Path) -> bool:
+    """Whether a module of this name could be imported; nothing is."""
+    return name in sys.builtin_module_names or PathFinder.find_spec(name, [str(directory), *sys.path]) is not None
+
+
+def _constant(path: Path, name: str) -> str:
+    """The text that a file sets this name to at its top level; "" where it does not."""
+    tree = _parse(path)
+    for statement in _top_level(tree.body) if tree is not None else []:
+        if isinstance(statement, ast.Assign) and any(isinstance(each, ast.Name) and each.id == name for each in statement.targets):
+            value = statement.value
+            return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
+    return ""
 
 
 def _fastapi_entrypoint(path: Path) -> str:

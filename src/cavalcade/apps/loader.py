@@ -391,6 +391,8 @@ def _call(factory: object, reference: Reference, settings: Settings, *positional
 def _checked_as(item: object, looked: Look, name: str, settings: Settings) -> tuple[App, Interface]:
     """The object as an ASGI 3 or WSGI app. Raises `AppLoadError` where it is neither, or not the one that was asked for."""
     wanted = settings.interface
+    if wanted == "asgi" and not looked.sure:
+        return cast(ASGIApp, item), "asgi"
     if looked.nature is Nature.WSGI or (wanted == "wsgi" and looked.nature is Nature.ASGI and not nature.is_async(item)):
         if wanted == "asgi":
             raise AppLoadError(f"{name} is a WSGI app ({_plain(looked)}), and --interface asgi was asked for.", fix=_asgi_fix(looked))

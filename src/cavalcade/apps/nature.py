@@ -9,9 +9,9 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from types import ModuleType
+from types import CellType, ModuleType
 from typing import Any, cast
 
 from cavalcade.types import ASGIApp, Receive, Scope, Send
@@ -30,11 +30,13 @@ class Nature(enum.Enum):
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen. `kind` is for people: "FastAPI", "function"; `takes` is the signature, where it is not ASGI's."""
+    """What was seen. `kind` is for people: "FastAPI", "function"; `takes` is the signature, where it is not ASGI's; `sure` is False where
+    it could be called as ASGI all the same."""
 
     nature: Nature
     kind: str
     takes: str = ""
+    sure: bool = True
 
 
 _FRAMEWORKS = {
@@ -96,7 +98,7 @@ def look(item: object) -> Look:
             return Look(Nature.FACTORY if is_factory else Nature.ASGI, kind)
         # `def wrapper(*args, **kwargs)` takes anything; what it wraps says what it is, if that is certain.
         if _fits(declared, 3):
-            return Look(Nature.ASGI, kind)
+            return Look(Nature.WSGI, kind, sure=False) if _passes_on_wsgi(item) else Look(Nature.ASGI, kind)
         certain = _nature_of_other(item, declared, function)
         return Look(Nature.ASGI if certain is Nature.OTHER else certain, kind, str(declared))
     return Look(_nature_of_other(item, plain, function), kind, str(plain))
@@ -131,6 +133,34 @@ def _nature_of_other(item: object, signature: inspect.Signature, function: bool)
     if _fits(signature, 1) and not is_async(item) and next(iter(signature.parameters)) == "scope":
         return Nature.ASGI2
     return Nature.OTHER
+
+
+def _passes_on_wsgi(item: object) -> bool:
+    """Whether this is a wrapper that takes anything and has a WSGI app to call with it, and no ASGI app: what `wsgiref.validate.validator`
+    returns, and a decorator without `functools.wraps`."""
+    cells = getattr(item, "__closure__", None) or ()
+    held = [*_contents(cells), *getattr(item, "__dict__", {}).values()]
+    natures = {_nature_by_name(each) for each in held if each is not item and callable(each)}
+    return Nature.WSGI in natures and Nature.ASGI not in natures
+
+
+def _contents(cells: Iterable[CellType]) -> Iterator[object]:
+    for cell in cells:
+        try:
+            yield cell.cell_contents
+        except ValueError:  # nothing was put into it yet
+            continue
+
+
+def _nature_by_name(item: object) -> Nature:
+    """ASGI, or WSGI where its parameters have the names of PEP 3333 too: any function of two arguments could be called as one."""
+    signature = None if isinstance(item, type) else _signature(item, follow_wrapped=True)
+    if signature is None:
+        return Nature.OTHER
+    names = list(signature.parameters)
+    if len(names) == 2 and names[0].startswith("env") and names[1].startswith("start"):
+        return Nature.WSGI
+    return Nature.ASGI if _fits(signature, 3) and not _takes_any(signature) else Nature.OTHER
 
 
 def _nature_of_class(item: type) -> Nature:

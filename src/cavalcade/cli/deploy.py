@@ -14,6 +14,7 @@ import click
 from cavalcade.cli.parameters import SETTINGS, OptionsCommand, given, takes_options
 from cavalcade.cli.report import Screen
 from cavalcade.cli.settle import settle
+from cavalcade.config.options import Settings
 from cavalcade.deploy import plan as plans
 from cavalcade.deploy.targets import TARGETS, Choices, File, Target
 from cavalcade.errors import UsageError
@@ -57,7 +58,7 @@ def deploy(screen: Screen, /, target: str | None, output: str | None, force: boo
     resolved = settle(given(values), cwd=Path.cwd(), environ=os.environ)
     screen.log_format = resolved.settings.log_format
     plan, notes = plans.make(resolved, cwd=Path.cwd(), config=str(values["config"] or os.environ.get("CAVALCADE_CONFIG", "")))
-    choices = Choices(**asked, made_by=_made_by(name, resolved.settings.app), program=_program())
+    choices = Choices(**asked, made_by=_made_by(name, resolved.settings), program=_program())
     files = which.make(plan, choices, notes)
     for note in [*resolved.notes, *notes]:
         screen.note(note)
@@ -82,8 +83,9 @@ def _target(name: str | None) -> tuple[str, Target]:
     raise UsageError(f'There is no target "{name}".', fix=f"{hint} are {known}; an APP comes after the target")
 
 
-def _made_by(target: str, app: str) -> str:
-    return f"cavalcade deploy {target} {app}; make it anew when the settings change"
+def _made_by(target: str, settings: Settings) -> str:
+    app = "" if settings.apps else f" {settings.app}"  # several are in a file, and cannot be named
+    return f"cavalcade deploy {target}{app}; make it anew when the settings change"
 
 
 def _program() -> str:

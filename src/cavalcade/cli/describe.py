@@ -4,46 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cavalcade.cli import table
+from cavalcade.cli import table, worker_table
 from cavalcade.cli.instances import Instance
+from cavalcade.cli.worker_table import COLUMNS
 from cavalcade.supervisor.inspector import Inspection
 from cavalcade.supervisor.spans import span
 from cavalcade.supervisor.status import Status
 from cavalcade.worker.channel import LiveRequest, StackFrame
 
-_LEFT = ("phase", "name", "stage")
+_LEFT = ("name", "stage")
 
 
 def describe(status: Status) -> list[str]:
     """The lines of `cavalcade status`."""
-    title = status.name if status.name == status.app else f"{status.name} ({status.app})"
-    state = f"{status.stage}, degraded" if status.degraded else status.stage
+    rows = [[column.show(worker) for column in COLUMNS] for worker in status.workers]
     lines = [
-        f"{title}: {state}, up {span(status.uptime_s)}, pid {status.pid}, cavalcade {status.version} ({status.build})",
-        f"listening on {', '.join(status.listeners)}",
-        f"{status.workers_ready} of {status.workers_wanted} workers ready, generation {status.generation}"
-        + (f", generation {status.reloading} on its way" if status.reloading else ""),
-        f"{status.totals.get('requests', 0)} requests, {status.in_flight} in flight, {status.connections} connections",
+        worker_table.title(status),
+        *worker_table.summary(status),
+        "",
+        *table.lines([column.title for column in COLUMNS], rows, worker_table.LEFT),
     ]
-    if status.last_reload is not None:
-        first, *_ = status.last_reload.text.splitlines()
-        lines.append(f"last reload {span(status.last_reload.ago_s)} ago: {first}")
-    head = ("worker", "pid", "gen", "phase", "age", "requests", "in flight", "connections", "")
-    rows = [
-        (
-            str(worker.id),
-            str(worker.pid or "-"),
-            str(worker.generation),
-            worker.phase,
-            span(worker.age_s),
-            str(worker.requests),
-            str(worker.in_flight),
-            str(worker.connections),
-            f"retires: {worker.retiring}" if worker.retiring else "",
-        )
-        for worker in status.workers
-    ]
-    return [*lines, "", *table.lines(head, rows, _LEFT)]
+    worst = worker_table.worst_places(status.stalls)
+    return [*lines, *(["", "blocked the loop, worst first:", *(f"  {line}" for line in worst)] if worst else [])]
 
 
 def list_instances(instances: list[Instance]) -> list[str]:
@@ -51,9 +33,9 @@ def list_instances(instances: list[Instance]) -> list[str]:
     head = ("name", "pid", "stage", "workers", "gen", "age", "req/s", "in flight", "listening on")
     rows = [
         (
-            status.name if status.name == status.app else f"{status.name} ({status.app})",
+            worker_table.name(status),
             str(status.pid),
-            f"{status.stage}, degraded" if status.degraded else status.stage,
+            worker_table.stage(status),
             f"{status.workers_ready}/{status.workers_wanted}",
             str(status.generation),
             span(status.uptime_s),

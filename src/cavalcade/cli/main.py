@@ -22,6 +22,7 @@ from cavalcade.cli.parameters import write_epilog, write_options
 from cavalcade.cli.report import Screen
 from cavalcade.cli.serve import serve
 from cavalcade.cli.steer import drain, log_level, recycle, reload, scale, stop
+from cavalcade.cli.top import top
 from cavalcade.errors import CavalcadeError, UsageError
 from cavalcade.supervisor import upgrade
 
@@ -77,7 +78,7 @@ def cavalcade() -> None:
 cavalcade.add_command(serve)
 cavalcade.add_command(check)
 cavalcade.add_command(config)
-for _command in (ps, status, inspect, logs, health, reload, scale, recycle, drain, stop, log_level, deploy, doctor):
+for _command in (ps, status, top, inspect, logs, health, reload, scale, recycle, drain, stop, log_level, deploy, doctor):
     cavalcade.add_command(_command)
 
 

@@ -30,7 +30,7 @@ def settle(
     directory = (cwd / settings.app_dir).resolve()
     named = bool(settings.app)
     try:
-        guess = discovery.from_path(settings.app, directory) if named else discovery.discover(directory)
+        guess = discovery.from_path(settings.app, directory) if named else discovery.discover(directory, environ)
     except UsageError as error:
         if need_app:
             raise

@@ -85,11 +85,8 @@ def host_name(text: str) -> str:
         raise ValueError(f'"{text}" has a port: give it as port, or both as bind')
     if ":" in bare:
         literal, _, _zone = bare.partition("%")
-        try:
-            ipaddress.IPv6Address(literal)
-        except ValueError:
-            raise ValueError(f'"{text}" is not a host name or IP address') from None
-        return bare
+        if _is_ipv6(literal):
+            return bare
     if not _HOST.fullmatch(bare):
         raise ValueError(f'"{text}" is not a host name or IP address')
     return bare
@@ -145,6 +142,14 @@ def _host_and_port(text: str) -> tuple[str, int]:
     return host_name(host) if host else "0.0.0.0", int(port)
 
 
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _halves(text: str) -> tuple[str, str]:
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
@@ -152,6 +157,8 @@ def _halves(text: str) -> tuple[str, str]:
             raise ValueError(f'"{text}": write an IPv6 address as [::1]:8000')
         return host, rest[1:] or str(PORT)
     if text.count(":") > 1:
-        raise ValueError(f'"{text}": write an IPv6 address in brackets, [{text}]:8000')
+        host, _, port = text.rpartition(":")
+        whole = f"[{host}]:{port}" if _is_ipv6(host) and len(port) > 1 else f"[{text}]:{PORT}"
+        raise ValueError(f'"{text}": write an IPv6 address in brackets, {whole}')
     host, colon, port = text.partition(":")
     return host, port if colon else str(PORT)

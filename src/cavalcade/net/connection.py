@@ -454,16 +454,16 @@ class Connection(Link):
         """The peer broke a rule: answer if that is still possible, say so in the log, close."""
         context = self.context
         exchange = self.exchange
-        context.peer_log.refused(context.now, self.peer(), error, data)
+        answered = self.body_pending if exchange is None else self.head_is_out()
+        context.peer_log.refused(context.now, self.peer(), error, data, late=answered)
         if exchange is not None:
-            answered = self.head_is_out()
             self.exchange = None
             exchange.disconnect()
             self.account(self.engine.response_status if answered else error.status)
             if answered:
                 self.reset()
                 return
-        elif self.body_pending:
+        elif answered:
             self.linger()  # its request has been answered already; another answer would be taken for that of the next
             return
         else:

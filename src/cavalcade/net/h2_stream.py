@@ -118,9 +118,9 @@ class H2Stream(StreamState):
     def on_refused(self, error: PeerError) -> None:
         link = self.link
         context = link.context
-        context.peer_log.refused(context.now, link.peer(), error)
         exchange = self.exchange
         answered = exchange is not None and self.head_is_out()
+        context.peer_log.refused(context.now, link.peer(), error, late=answered)
         if exchange is not None:
             self.let_go()
             self.account(self.status if answered else error.status)

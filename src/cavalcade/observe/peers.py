@@ -20,11 +20,13 @@ class PeerLog:
         self._held = ""  # the last line that came too soon
         self._left_out = 0  # how many came too soon, that one included
 
-    def refused(self, now: float, peer: str, error: PeerError, first: bytes = b"") -> None:
-        """A request was answered with `error.status` and its connection closed."""
+    def refused(self, now: float, peer: str, error: PeerError, first: bytes = b"", *, late: bool = False) -> None:
+        """A request was answered with `error.status` and its connection closed; where that came too `late`, its answer had begun, it was
+        cut off."""
+        what = "its answer had begun: cut off" if late else f"answered {error.status}"
         fix = f"; {error.fix}" if error.fix else ""
         name = "".join(f" [{value.decode('ascii')}]" for field, value in error.fields if field == b"x-request-id")
-        self._line(now, f"bad request from {peer}: {error.cause}{fix} (answered {error.status}){name}{_quote(first)}")
+        self._line(now, f"bad request from {peer}: {error.cause}{fix} ({what}){name}{_quote(first)}")
 
     def closed(self, now: float, peer: str, why: str) -> None:
         """A connection was closed without an answer."""

@@ -6,8 +6,10 @@ import asyncio
 import logging
 from typing import Any
 
+import httpx
 import pytest
 
+import cavalcade
 from cavalcade.errors import LifespanFailed
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -26,6 +28,22 @@ def with_lifespan(lifespan: Any) -> Any:
             await answer(send)
 
     return app
+
+
+def test_a_program_embeds_it_in_its_own_loop(run: Any) -> None:
+    life: list[str] = []
+
+    async def lifespan(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(2):
+            life.append((await receive())["type"])
+            await send({"type": life[-1] + ".complete"})
+
+    async def main() -> None:
+        async with cavalcade.Server(with_lifespan(lifespan), bind="127.0.0.1:0") as server, httpx.AsyncClient() as client:
+            assert (await client.get(server.url)).text == "served"
+        assert life == ["lifespan.startup", "lifespan.shutdown"]
+
+    run(main())
 
 
 async def raises_before_receive(scope: Any, receive: Any, send: Any) -> None:

@@ -21,6 +21,9 @@ LATE_S = 1.0 + 1.5  # two turns of the sweep, and a busy machine
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
     assert scope["type"] == "http"
+    if scope["path"] == "/half":
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
     if scope["method"] == "POST":
         while True:
             message = await receive()
@@ -98,6 +101,13 @@ def test_a_body_must_make_progress(run: Any, serve: Any) -> None:
                 assert b"body_timeout" in response.body
                 watch.check(0.4)
 
+            async def behind_the_head_of_its_answer() -> None:
+                client = await served.connect()
+                await client.send(POST.replace(b"POST / ", b"POST /half "))
+                assert (await client.head()).status == 200
+                await client.rest()
+                assert client.ended == "reset"
+
             async def in_a_trailer_that_drips() -> None:
                 """Framing is no progress."""
                 client = await served.connect()
@@ -119,6 +129,9 @@ def test_a_body_must_make_progress(run: Any, serve: Any) -> None:
                 assert (await client.response()).status == 200
 
             await asyncio.gather(stuck(POST + b"abc"), stuck(POST), in_a_trailer_that_drips(), steady())
+            await behind_the_head_of_its_answer()
+            said = "no byte of the request body for 0.4 s (body_timeout) (its answer had begun: cut off)"
+            await served.until(lambda: any(said in line for line in served.log()))
 
     run(main())
 

@@ -207,7 +207,7 @@ def test_what_the_validator_of_the_standard_library_says(run: Any, serve: Any, t
         return [] if kind == "empty" else [b"first ", b"second"]
 
     async def main() -> Any:
-        async with serve(validator(app), threads=threads, interface="wsgi") as served:
+        async with serve(validator(app), threads=threads) as served:
             if kind == "upload":
                 return await served.ask(post(b"an upload"))
             return await served.ask(GET if kind != "head" else GET.replace(b"GET", b"HEAD"), "HEAD" if kind == "head" else "GET")

@@ -516,3 +516,30 @@ def test_a_file_is_sent_by_the_kernel(run: Any, serve: Any, threads: int, files:
     assert response.body == files[3_000_000].read_bytes()
     assert response.header("content-length") == "3000000"
     assert sum(sent) == 3_000_000
+
+
+class Anything:
+    """A WSGI app of which nothing tells that it is one."""
+
+    def __init__(self, strict: bool) -> None:
+        self.strict = strict
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self.strict:
+            assert len(arguments) == 2
+        arguments[1]("200 OK", [])
+        return [b"hello"]
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_an_app_that_is_not_known_for_wsgi_is_served_when_told_and_else_the_log_says_how(
+    run: Any, serve: Any, caplog: pytest.LogCaptureFixture, strict: bool
+) -> None:
+    async def main() -> None:
+        async with serve(Anything(strict), interface="wsgi") as served:
+            assert (await served.ask(GET)).body == b"hello"
+        async with serve(Anything(strict), lifespan="off", errors=("the app failed",)) as served:
+            assert (await served.ask(GET)).status == 500
+            assert "say so: --interface wsgi" in caplog.text
+
+    run(main())

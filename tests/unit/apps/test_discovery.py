@@ -59,12 +59,12 @@ def project(tmp_path: Path) -> Project:
 )
 def test_the_places_of_fastapi_run_are_searched(project: Project, files: dict[str, str], app: str, directory: str) -> None:
     root = project(files)
-    guess = discover(root)
+    guess = discover(root, {})
     assert (guess.app, guess.directory) == (app, (root / directory).resolve())
 
 
 def test_a_main_without_an_app_does_not_hide_one_further_on(project: Project) -> None:
-    guess = discover(project({"main.py": "print('hello')\n", "app/main.py": FASTAPI}))
+    guess = discover(project({"main.py": "print('hello')\n", "app/main.py": FASTAPI}), {})
     assert (guess.app, guess.how) == ("main:app", "FastAPI app in app/main.py")
 
 
@@ -90,23 +90,23 @@ def test_a_main_without_an_app_does_not_hide_one_further_on(project: Project) ->
     ],
 )
 def test_the_likeliest_name_in_a_file_is_taken(project: Project, code: str, app: str) -> None:
-    assert discover(project({"main.py": code})).app == app
+    assert discover(project({"main.py": code}), {}).app == app
 
 
 def test_reading_never_runs_the_code(project: Project) -> None:
-    assert discover(project({"main.py": "raise SystemExit('imported')\n" + FASTAPI})).app == "main:app"
+    assert discover(project({"main.py": "raise SystemExit('imported')\n" + FASTAPI}), {}).app == "main:app"
 
 
 def test_the_entrypoint_of_fastapi_comes_first(project: Project) -> None:
     root = project({"main.py": FASTAPI, "pyproject.toml": '[tool.fastapi]\nentrypoint = "shop.web:app"\n'})
-    guess = discover(root)
+    guess = discover(root, {})
     assert (guess.app, guess.directory) == ("shop.web:app", root)
     assert guess.how == "[tool.fastapi] entrypoint in pyproject.toml"
 
 
 def test_nothing_found_says_where_it_looked_and_how_to_name_the_app(project: Project) -> None:
     with pytest.raises(UsageError) as caught:
-        discover(project({"notes.txt": ""}))
+        discover(project({"notes.txt": ""}), {})
     assert caught.value.exit_code == 2
     assert "looked for main.py, app.py, api.py, app/main.py" in caught.value.cause
     assert "cavalcade module:attribute" in caught.value.fix
@@ -148,3 +148,65 @@ def test_a_file_that_is_not_there_is_told(project: Project) -> None:
 def test_a_directory_named_like_a_library_is_not_a_package(project: Project) -> None:
     root = project({"redis/main.py": "import redis\nimport redis.asyncio\n" + FASTAPI})
     assert module_of(root / "redis/main.py") == ("main", (root / "redis").resolve())
+
+
+FLASK = "from flask import Flask\napp = Flask(__name__)\n"
+DJANGO = {"shop/__init__.py": "", "shop/settings.py": 'WSGI_APPLICATION = "shop.wsgi.application"\n'}
+ASGI, WSGI = "application = get_asgi_application()\n", "application = get_wsgi_application()\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "environ", "app", "directory"),
+    [
+        ({"hello.py": FLASK}, {"FLASK_APP": "hello"}, "hello", "."),
+        ({"hello.py": FLASK, "main.py": FASTAPI}, {"FLASK_APP": "hello:app"}, "hello:app", "."),
+        ({"hello.py": FLASK}, {"FLASK_APP": "hello.py"}, "hello:app", "."),
+        ({"hello.py": FLASK}, {"FLASK_APP": "hello:make('test')"}, "hello:make('test')", "."),
+        ({"web/__init__.py": FLASK}, {"FLASK_APP": "web"}, "web", "."),
+        ({"src/hello.py": FLASK}, {"FLASK_APP": "src/hello.py:app"}, "hello:app", "src"),
+        ({}, {"FLASK_APP": "flask.testing"}, "flask.testing", "."),
+        ({"main.py": FASTAPI}, {"FLASK_APP": " "}, "main:app", "."),
+        ({**DJANGO, "shop/wsgi.py": WSGI}, {"DJANGO_SETTINGS_MODULE": "shop.settings"}, "shop.wsgi:application", "."),
+        ({**DJANGO, "shop/wsgi.py": WSGI, "shop/asgi.py": ASGI}, {"DJANGO_SETTINGS_MODULE": "shop.settings"}, "shop.asgi:application", "."),
+        (
+            {"shop/settings/prod.py": "", "shop/wsgi.py": WSGI},
+            {"DJANGO_SETTINGS_MODULE": "shop.settings.prod"},
+            "shop.wsgi:application",
+            ".",
+        ),
+        (
+            {"src/shop/settings.py": "", "src/shop/wsgi.py": WSGI},
+            {"DJANGO_SETTINGS_MODULE": "shop.settings"},
+            "shop.wsgi:application",
+            "src",
+        ),
+        (DJANGO, {"DJANGO_SETTINGS_MODULE": "shop.settings"}, "shop.wsgi:application", "."),
+        ({**DJANGO, "shop/wsgi.py": WSGI, "main.py": FASTAPI}, {"DJANGO_SETTINGS_MODULE": "shop.settings"}, "main:app", "."),
+    ],
+)
+def test_the_variables_of_flask_and_django_name_the_app(
+    project: Project, files: dict[str, str], environ: dict[str, str], app: str, directory: str
+) -> None:
+    root = project(files)
+    guess = discover(root, environ)
+    assert (guess.app, guess.directory) == (app, (root / directory).resolve())
+    if app != "main:app":
+        assert guess.how == "{}={} in the environment".format(*next(iter(environ.items())))
+
+
+@pytest.mark.parametrize(
+    ("environ", "cause"),
+    [
+        ({"FLASK_APP": "gone.py"}, "FLASK_APP=gone.py: There is no file"),
+        ({"FLASK_APP": "gone:app"}, "FLASK_APP=gone:app: there is no module gone in"),
+        ({"FLASK_APP": "no name"}, "FLASK_APP=no name is not a name of an app"),
+        ({"DJANGO_SETTINGS_MODULE": "gone.settings"}, "DJANGO_SETTINGS_MODULE=gone.settings: there is no file gone/settings.py in"),
+        ({"DJANGO_SETTINGS_MODULE": "shop/settings.py"}, "DJANGO_SETTINGS_MODULE=shop/settings.py is not a name of a module"),
+        ({"DJANGO_SETTINGS_MODULE": "shop.settings"}, "DJANGO_SETTINGS_MODULE=shop.settings: there is no asgi.py or wsgi.py with an app"),
+    ],
+)
+def test_a_variable_that_names_nothing_is_an_error_that_says_so(project: Project, environ: dict[str, str], cause: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        discover(project({"shop/settings.py": ""}), environ)
+    assert caught.value.cause.startswith(cause)
+    assert caught.value.fix

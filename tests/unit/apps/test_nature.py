@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import wsgiref.validate
 from collections.abc import Callable
 from typing import Any
 
 import fastapi
+import flask
 import pytest
 import starlette.applications
 import starlette.endpoints
@@ -73,7 +75,20 @@ class Proxy:
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 
+class Passing:
+    """A middleware that hands on what it gets."""
+
+    def __init__(self, app: Any, log: Callable[[Any, Any], None] = lambda level, text: None) -> None:
+        self.app = app
+        self.log = log
+
+    def __call__(self, *args: Any) -> Any:
+        return self.app(*args)
+
+
 ASGI_APPS = {
+    "asgi behind a middleware that takes anything": Passing(plain),
+    "unknown behind a middleware that takes anything": Passing(None),
     "function": plain,
     "sync function": sync_returning_awaitable,
     "instance": Instance(),
@@ -114,6 +129,9 @@ class Scoped:
 OTHERS: dict[str, tuple[Any, Nature]] = {
     "wsgi function": (lambda environ, start_response: [], Nature.WSGI),
     "wsgi behind a careful decorator": (careful(lambda environ, start_response: []), Nature.WSGI),
+    "wsgi behind a careless decorator": (careless(lambda environ, start_response: []), Nature.WSGI),
+    "wsgi behind wsgiref's validator": (wsgiref.validate.validator(lambda environ, start_response: []), Nature.WSGI),
+    "wsgi behind a middleware that takes anything": (Passing(flask.Flask("x")), Nature.WSGI),
     "factory": (lambda: plain, Nature.FACTORY),
     "factory with options": (lambda config="prod", debug=False, name="x": plain, Nature.FACTORY),
     "factory behind a careful decorator": (careful(lambda: plain), Nature.FACTORY),

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cavalcade.cli.describe import describe
 from cavalcade.cli.main import main
 from cavalcade.supervisor import runtime_dir
+from cavalcade.supervisor.stalls import StallStatus
 from cavalcade.supervisor.status import ReloadStatus, Status, WorkerStatus
 
 COMMANDS = [["status"], ["reload"], ["scale", "3"], ["recycle", "all"], ["stop"]]
@@ -141,15 +143,25 @@ def a_status(**changes: object) -> Status:
 
 
 def test_a_status_for_people_is_a_few_lines_and_a_table() -> None:
-    assert describe(a_status()) == [
+    first, second = WorkerStatus(3, 1234, 2, "ready", 5.0, 12345, 1, 20), WorkerStatus(10, 0, 2, "booting", 0.25, 0, 0, 0, slot=2)
+    first = msgspec.structs.replace(first, slot=1, requests_per_s=12.0, busy=1.0, loop_lag_s=0.9, blocked=True, p95_s=0.035, rss=48 << 20)
+    first = msgspec.structs.replace(first, restarts=2, last_restart="crash")
+    stalls = [StallStatus("main.py:40 slow()", 2, 3, 1.5, 2.5), StallStatus("elsewhere", 1, 0, 0.3)]
+    lately = {"requests_per_s": 12.0, "errors_per_s": 0.5, "p50_s": 0.002, "p95_s": 0.035, "p99_s": 1.2, "queued": 3}
+    assert describe(a_status(workers=[first, second], stalls=stalls, **lately)) == [
         "main:app: serving, up 1 h 1 min, pid 10, cavalcade 1.0 (compiled)",
         "listening on http://127.0.0.1:8000, unix:/run/x",
         "2 of 2 workers ready, generation 2",
-        "99999 requests, 1 in flight, 20 connections",
+        "99999 requests, 12 a second, 0.5 failed (5xx); p50 2.0 ms, p95 35 ms, p99 1.2 s",
+        "1 in flight, 3 queued, 20 connections",
         "",
-        "worker   pid  gen  phase          age  requests  in flight  connections",
-        "     3  1234    2  ready    1 min 1 s     12345          1           20",
-        "    10     -    2  booting      0.2 s         0          0            0",
+        "slot  worker   pid  gen  phase      age  requests  req/s  in flight  conns  busy     lag    p95     RSS  restarts  last reason",
+        "   1       3  1234    2  blocked  5.0 s     12345     12          1     20  100%  900 ms  35 ms  48 MiB         2  crash",
+        "   2      10     -    2  booting  0.2 s         0      0          0      0    0%       -      -       -         0",
+        "",
+        "blocked the loop, worst first:",
+        "  main.py:40 slow(): 2 times, 1.5 s in all; 3 requests waited, together 2.5 s",
+        "  elsewhere: once, 0.3 s in all; nobody waited",
     ]
 
 

@@ -54,6 +54,13 @@ def test_the_app_is_found_as_ever_and_notes_go_to_stderr(capsys: Capture) -> Non
     assert "note: --drain-delay 10s is written" in captured.err
 
 
+def test_several_apps_stay_in_their_file(capsys: Capture, here: Path) -> None:
+    (here / "cavalcade.toml").write_text('[[app]]\napp = "main:app"\n[[app]]\napp = "main:app"\npath = "/old"\n')
+    text = text_of(capsys, "nginx")
+    assert "made by: cavalcade deploy nginx; make it anew" in text
+    assert "\n#   cavalcade --bind 127.0.0.1:8000 --drain-delay" in text
+
+
 def test_kubernetes_grants_more_than_the_server_takes(capsys: Capture) -> None:
     text = text_of(capsys, "kubernetes", "main:app", "--drain-delay", "20s", "--graceful-timeout", "1m", "--boot-timeout", "2m", "-w", "3")
     assert "terminationGracePeriodSeconds: 85 " in text

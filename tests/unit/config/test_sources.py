@@ -9,6 +9,7 @@ import pytest
 
 from cavalcade.config import checks
 from cavalcade.config.sources import Resolved, resolve
+from cavalcade.config.values import OPTIONS
 from cavalcade.errors import ConfigError
 
 Resolve = Callable[..., Resolved]
@@ -43,6 +44,40 @@ def test_without_any_source_the_defaults_stand(settled: Resolve) -> None:
     assert resolved.settings.bind == ("127.0.0.1:8000",)
     assert set(resolved.origins.values()) == {"default"}
     assert resolved.notes == []
+
+
+# What is no value of these, or does nothing without another option.
+SAMPLES = {
+    "app_dir": ".",
+    "root_path": "/x",
+    "mount_path": "/x",
+    "trusted_proxies": "10.0.0.0/8",
+    "forwarded_headers": "forwarded",
+    "static": "/x=.",
+    "ssl_sni": "a.example=c:k",
+    "admin": "127.0.0.1:1",
+    "admin_token": "0123456789abcdef",
+    "admin_token_file": "token",
+    "admin_open": "health",
+    "limit_request_head": "64K",
+    "log_config": "log.json",
+    "access_log_format": "common",
+}
+NEEDS = {
+    "ssl": {"CAVALCADE_SSL_CERTFILE": "c", "CAVALCADE_SSL_CERT_REQS": "required", "CAVALCADE_SSL_CA_CERTS": "c"},
+    "admin": {"CAVALCADE_ADMIN": "127.0.0.1:1"},
+}
+BY_KIND = {"int": "7", "seconds": "7s", "bytes": "7K", "text": "x", "texts": "x"}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_has_its_variable(settled: Resolve, tmp_path: Path, name: str) -> None:
+    (tmp_path / "log.json").write_text("{}")
+    (tmp_path / "token").write_text(SAMPLES["admin_token"])
+    option, variable = OPTIONS[name], f"CAVALCADE_{name.upper()}"
+    by_kind = {**BY_KIND, "flag": "no" if option.default else "yes", "choice": option.choices[-1] if option.choices else ""}
+    needs = NEEDS.get(name.partition("_")[0], {})
+    assert settled(env={**needs, variable: SAMPLES.get(name, by_kind[option.kind])}).origins[name] == variable
 
 
 def test_each_source_wins_over_those_before_it_and_is_remembered(settled: Resolve) -> None:

@@ -4,10 +4,11 @@ is no `types.CoroutineType`, and frameworks look.
 
 from __future__ import annotations
 
+from inspect import CO_COROUTINE, CO_ITERABLE_COROUTINE
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from cavalcade.apps.asgi.order import FILE
+from cavalcade.apps.asgi.order import FILE, NOTHING
 from cavalcade.errors import CavalcadeError
 
 if TYPE_CHECKING:
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 class ClientDisconnected(CavalcadeError, OSError):
     """The client is gone; raised by `send` after that (ASGI HTTP spec 2.4, `send` after disconnect)."""
 
+
+_HINT = (
+    "The app was called as ASGI, with (scope, receive, send), and failed before it gave anything to await. "
+    "If it is a WSGI app whose signature does not tell, say so: --interface wsgi"
+)
 
 # Starlette's names of the same.
 _STARLETTE = ("ClientDisconnect", "WebSocketDisconnect")
@@ -40,11 +46,24 @@ def as_the_app_saw(error: BaseException) -> tuple[type[BaseException], BaseExcep
     return type(error), error, trace
 
 
+def hint_at_wsgi(error: BaseException) -> None:
+    """Add what to do where it looks as if a WSGI app were called as ASGI: it did not take the arguments, or returned no awaitable."""
+    trace = error.__traceback__
+    trace = None if trace is None else trace.tb_next  # behind our own frame
+    while trace is not None:
+        if trace.tb_frame.f_code.co_flags & (CO_COROUTINE | CO_ITERABLE_COROUTINE):
+            return  # it was awaited, so it is ASGI
+        trace = trace.tb_next
+    error.add_note(_HINT)
+
+
 async def run(exchange: Exchange) -> None:
     """The task of one request."""
     try:
         await exchange.serving.app(exchange.scope, exchange.receive, exchange.send)
     except BaseException as error:  # noqa: BLE001  the border to the app: whatever it raises, sys.exit() too, ends here and is logged
+        if exchange.sent == NOTHING and isinstance(error, TypeError | AssertionError):
+            hint_at_wsgi(error)
         exchange.app_raised(error)
     else:
         exchange.app_returned()
