@@ -2,11 +2,11 @@
 
 Counting cannot be switched off, so it is not measured by leaving it out:
 
-- instructions: callgrind counts those of the whole server, of `Ledger.answered`, and of the reads of the clock, all called functions
-  included, while the same requests are asked. Their share is what the metrics cost. Needs a compiled Cavalcade: of the other, callgrind sees
-  no functions.
-- time: how long `Ledger.answered` and two reads of the clock take when they are called from Python, which is dearer than from compiled code,
-  over the CPU time of a request under wrk (/proc/PID/schedstat, kernel time and the supervisor's part included).
+- instructions: callgrind counts those of the whole worker, of `Ledger.answered`, and of the reads of the clock, all that they call
+  included, while the same requests are asked. Their share is what the metrics cost. Needs a compiled Cavalcade: in the other callgrind
+  sees no functions.
+- time: how long `Ledger.answered` and two reads of the clock take when they are called from Python, which is dearer than from compiled
+  code, over the CPU time of a request under wrk, kernel time and the supervisor's part included.
 
 Needs valgrind and wrk; Linux only.
 
@@ -28,8 +28,8 @@ from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 
-import overhead
-from overhead import COUNTED, WARM_UP, ask, cores, cpu_s, find, serving, steer, url
+from overhead import COUNTED, WARM_UP, answered, ask, serving, steer, url
+from speed.process import BENCH, cores, cpu_s, pinned
 
 ARM = "all"
 COUNTING = ("Ledger_answered",)
@@ -100,7 +100,7 @@ def read(path: Path) -> tuple[int, int, int]:
     """Inclusive costs in a dump of callgrind's: of all, of counting, of the clock. Names stand there in full only once."""
     names: dict[str, str] = {}
     inclusive: dict[str, int] = defaultdict(int)
-    function, called = "", False
+    function = ""
     total = 0
     for line in path.read_text().splitlines():
         if match := re.match(r"(c?)fn=\((\d+)\)(?: (.*))?$", line):
@@ -108,15 +108,11 @@ def read(path: Path) -> tuple[int, int, int]:
                 names[match[2]] = match[3]
             if not match[1]:
                 function = names.get(match[2], "")
-        elif line.startswith("calls="):
-            called = True
-        elif re.match(r"[+*-]?\d* ?\S* \d+$|\d+ \d+$", line) and function:
-            # The line behind calls= is what those have cost; without it, what the function has by itself.
+        elif function and re.match(r"([+-]?\d+|\*) \d+$", line):
+            # What the function has cost by itself; behind a line calls=, what those have cost that it has called.
             inclusive[function] += int(line.rsplit(" ", 1)[1])
-            called = False
         elif line.startswith("summary:"):
             total = int(line.split()[1])
-    del called
     return total, _of(inclusive, COUNTING), _of(inclusive, CLOCK)
 
 
@@ -128,20 +124,20 @@ def _of(inclusive: dict[str, int], wanted: tuple[str, ...]) -> int:
 def cpu_per_request(python: str, wrk: str) -> float:
     """Seconds, the median of some rounds."""
     _, client_cpu = cores()
-    drive = ["taskset", "-c", str(client_cpu), wrk, "-t1", "-c64", f"-d{ROUND_S}s"]
+    drive = pinned(client_cpu, [wrk, "-t1", "-c64", f"-d{ROUND_S}s"])
     found = []
     with serving(ARM, python) as (server, address):
         for _ in range(ROUNDS):
             before = cpu_s(server.pid)
             done = subprocess.run([*drive, url(address)], check=True, capture_output=True, text=True)
-            found.append((cpu_s(server.pid) - before) / int(find(r"(\d+) requests in", done.stdout)[1]))
+            found.append((cpu_s(server.pid) - before) / answered(done.stdout))
     return statistics.median(found[1:])
 
 
 def micro(python: str) -> float:
     """Seconds for counting one request, and two reads of the clock."""
-    command = ["taskset", "-c", str(overhead.cores()[0]), python, "-c", MICRO]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True, cwd=overhead.HERE).stdout)
+    command = pinned(cores()[0], [python, "-c", MICRO])
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, cwd=BENCH).stdout)
 
 
 if __name__ == "__main__":

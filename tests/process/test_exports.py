@@ -142,6 +142,31 @@ def test_every_query_of_the_dashboard_names_a_metric_that_there_is(shop: Exporte
     assert asked - declared == set()
 
 
+def test_nothing_that_was_counted_goes_down_over_an_upgrade(shop: Exported) -> None:
+    """Neither requests nor restarts nor what the app counts. The last test of this server: another is in its place then."""
+    workers = shop.server.worker_pids
+    os.kill(workers[0], signal.SIGKILL)
+    shop.server.wait_line(r"ready after", WAIT_S, after=shop.server.mark())
+    before = shop.scrape()
+    assert before["cavalcade_restarts_total['died']"] >= 1
+    mark = shop.server.mark()
+    shop.server.signal(signal.SIGUSR2)
+    pid = int(shop.server.wait_line(r"upgraded: whoever connects from now on is served by pid (\d+)", WAIT_S, after=mark)[1])
+    try:
+        assert shop.server.process.wait(WAIT_S) == 0
+        httpx.get(f"{shop.server.url}/a")
+        after = shop.scrape()
+        counters = [name for name in before if re.search("_total|_bucket|_count|_sum", name)]
+        assert len(counters) > 50
+        assert {name: (before[name], after.get(name)) for name in counters if after.get(name, 0.0) < before[name]} == {}
+        assert after["orders_total['/a']"] == before["orders_total['/a']"] + 1
+        assert after["cavalcade_requests_total['2xx', 'GET']"] == before["cavalcade_requests_total['2xx', 'GET']"] + 1
+    finally:
+        mark = shop.server.mark()
+        os.kill(pid, signal.SIGTERM)
+        shop.server.wait_line("stopped after", WAIT_S, after=mark)
+
+
 def test_a_receiver_on_a_unix_socket_gets_the_names_without_prefix_and_tags_and_nobody_waits_for_it(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as statsd:
         statsd.bind(str(tmp_path / "statsd.sock"))
