@@ -46,8 +46,8 @@ _MERGES: dict[str, Merge] = {
     "histogram": _sum,
     "summary": _sum,
     "gauge_sum": _sum,
-    "gauge_min": lambda old, new: min(old, new),
-    "gauge_max": lambda old, new: max(old, new),
+    "gauge_min": min,
+    "gauge_max": max,
     "gauge_mostrecent": lambda old, new: max(old, new, key=lambda value: value[1]),
 }
 

@@ -34,13 +34,14 @@ class StatsD:
         self._sock: socket.socket | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._failed = ""
+        self._try_at = 0.0
         self._rebase = False
         self._before: dict[str, float] = {}
 
     def push(self, sums: Sums, values: Values, logged: Mapping[str, int]) -> None:
         """What there is now. `logged` is how many lines of each level there were since the last time."""
         if self._sock is None:
-            if self._connecting is None or self._connecting.done():
+            if (self._connecting is None or self._connecting.done()) and self._loop.time() >= self._try_at:
                 self._connecting = self._loop.create_task(self._connect())
             return
         lines = [*self._gunicorns(sums, logged), *self._ours(values)]
@@ -52,6 +53,11 @@ class StatsD:
                 self._sock.send(packet)
             except OSError:  # nobody listens, or it is slower than we
                 continue
+
+    @property
+    def connected(self) -> bool:
+        """Is it known where to send?"""
+        return self._sock is not None
 
     def rebase(self) -> None:
         """What comes to the counts before the next push has been pushed already, by the server before this one."""
@@ -85,7 +91,7 @@ class StatsD:
             if str(error) != self._failed:
                 self._failed = str(error)
                 log.warning("StatsD: %s cannot be reached: %s; tried again", address, error.strerror or error)
-            await asyncio.sleep(limits.STATSD_RETRY_S)
+            self._try_at = self._loop.time() + limits.STATSD_RETRY_S
             return
         self._failed = ""
         self._sock = sock

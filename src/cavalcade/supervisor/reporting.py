@@ -71,7 +71,8 @@ class Reporting:
     def stop(self, *, owned: bool) -> None:
         """The last push. What the server owns is removed; else another goes on with it."""
         if self._statsd is not None:
-            self._push(self._statsd)
+            if self._statsd.connected:
+                self._push(self._statsd)
             self._statsd.close()
         if self.app_directory is not None and owned:
             self.app_directory.remove()
