@@ -184,7 +184,7 @@ def test_stalls_are_counted_by_place_with_the_requests_that_waited_and_their_del
 
 def test_connections_are_told_by_protocol_messages_and_bytes_are_counted_and_a_queue_for_threads_is_seen(project: Any) -> None:
     project.deploy_text(BUSY)
-    with project.server("--control", "c.sock", workers=1) as server:
+    with project.server("--control", "c.sock", "--loop", "asyncio", workers=1) as server:  # it shows the executor that an app sets
         with websockets.sync.client.connect(server.url.replace("http", "ws")) as websocket, contextlib.ExitStack() as stack:
             websocket.send("hello")
             assert websocket.recv() == "hello"

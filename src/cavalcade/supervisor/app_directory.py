@@ -6,13 +6,12 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from cavalcade.observe.app_metrics import VARIABLE
 from cavalcade.supervisor import runtime_dir
 
-HANDED = "CAVALCADE_APP_METRICS"  # a new server goes on with the directory of the one that it takes the place of
 PREFIX = "metrics-"
 OWNER = "owner"  # a file with the pid of the server whose it is
 
@@ -27,9 +26,8 @@ class AppDirectory:
         self._ours = ours
 
     @classmethod
-    def maybe_make(cls, environ: MutableMapping[str, str]) -> AppDirectory | None:
-        """None where there is no room for one."""
-        handed = environ.pop(HANDED, "")
+    def maybe_make(cls, environ: Mapping[str, str], handed: str) -> AppDirectory | None:
+        """None where there is no room for one. `handed` is that of the server whose place this one takes, or "": it goes on with it."""
         named = environ.get(VARIABLE, "")
         try:
             if named:
@@ -50,9 +48,9 @@ class AppDirectory:
         return {VARIABLE: str(self.path)}
 
     @property
-    def successor_environ(self) -> dict[str, str]:
+    def handed(self) -> str:
         """For a new server that may take our place."""
-        return {HANDED: str(self.path)} if self._ours else {}
+        return str(self.path) if self._ours else ""
 
     def own(self) -> None:
         """It is this server's from now on: another that starts must not take it for a dead one's."""
@@ -65,7 +63,7 @@ class AppDirectory:
             shutil.rmtree(self.path, ignore_errors=True)
 
 
-def _make(environ: MutableMapping[str, str]) -> Path:
+def _make(environ: Mapping[str, str]) -> Path:
     for directory in runtime_dir.candidates(environ):
         try:
             runtime_dir.claim(directory)

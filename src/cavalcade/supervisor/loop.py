@@ -88,7 +88,7 @@ class Supervisor:
         self._guard = Guard(settings, loop, self._workers, self._post)
         self._heritage = Heritage(board, self._guard.stalls)
         self._sources = status.Sources(self._listeners, state, board, Recent(), self._guard, self._heritage)
-        self._reporting = Reporting(settings, self._sources, loop, facing.journal, tls, self._take_status, os.environ)
+        self._reporting = Reporting(settings, self._sources, loop, facing.journal, tls, self._take_status, os.environ, holdings)
         self._inspector = Inspector(loop, self._workers, self._guard, settings.packages)
         self._journal = facing.journal
         self._boxless = False
@@ -339,8 +339,7 @@ class Supervisor:
 
     def _start_upgrade(self) -> None:
         try:
-            directory = self._reporting.app_directory
-            environ = {**self._notifier.successor_environ, **(directory.successor_environ if directory is not None else {})}
+            environ = self._notifier.successor_environ
             self._successor = Successor(self._loop, self._holdings, self._settings.bind, environ, self._directory, self._on_successor_line)
         except OSError as error:
             self._post(on.UpgradeFailed(f"a new process cannot be started: {error.strerror}.", "Look at the limits (ulimit -u, pids.max)."))

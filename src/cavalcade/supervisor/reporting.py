@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping
 
 from cavalcade import limits
 from cavalcade.board import layout
@@ -21,6 +21,7 @@ from cavalcade.supervisor.app_directory import AppDirectory
 from cavalcade.supervisor.heritage import Counts
 from cavalcade.supervisor.journal import Journal
 from cavalcade.supervisor.status import Sources, Status
+from cavalcade.supervisor.upgrade import Holdings
 
 log = logging.getLogger("cavalcade")
 
@@ -36,7 +37,8 @@ class Reporting:
         journal: Journal,
         tls: Tls | None,
         take_status: Callable[[], Status],
-        environ: MutableMapping[str, str],
+        environ: Mapping[str, str],
+        holdings: Holdings,
     ) -> None:
         self._sources = sources
         self._loop = loop
@@ -45,7 +47,8 @@ class Reporting:
         self._tls = tls
         self._take_status = take_status
         self._sweep_at = 0.0
-        self.app_directory = AppDirectory.maybe_make(environ) if settings.app_metrics else None
+        self.app_directory = AppDirectory.maybe_make(environ, holdings.app_metrics) if settings.app_metrics else None
+        holdings.app_metrics = self.app_directory.handed if self.app_directory is not None else ""
         self._app_metrics = AppMetrics(self.app_directory.path) if self.app_directory is not None else None
         self._statsd = StatsD(settings.statsd_host, settings.statsd_prefix, settings.dogstatsd_tags, loop) if settings.statsd_host else None
 
