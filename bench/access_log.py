@@ -31,7 +31,7 @@ ARMS: dict[str, tuple[str, ...]] = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", default=sys.executable, help="interpreter with the Cavalcade to measure")
+    parser.add_argument("--python", type=os.path.abspath, default=sys.executable, help="interpreter with the Cavalcade to measure")
     parser.add_argument("--connections", type=int, default=50)
     parser.add_argument("--require", type=float, metavar="SHARE", help="exit 1 when the usual line costs more than this, 0.05 for 5 %%")
     options = parser.parse_args()
@@ -42,7 +42,7 @@ def main() -> int:
     overhead.ARMS = {name: (SERVED, arguments) for name, arguments in ARMS.items()}
     costs = {}
     for name in ARMS:
-        _, costs[name] = count(name, os.path.abspath(options.python), valgrind, options.connections)
+        _, costs[name] = count(name, options.python, valgrind, options.connections)
         print(f"{name}: {costs[name]:,.0f} instructions a request", file=sys.stderr)
     base = costs["none"]
     print("\n| access line | instructions/request | over none |\n|---|---:|---:|")

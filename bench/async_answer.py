@@ -58,7 +58,9 @@ SERVERS: dict[str, Callable[[argparse.Namespace, int], list[str]]] = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers-python", default=sys.executable, metavar="PYTHON", help="interpreter with the peers and FastAPI")
+    parser.add_argument(
+        "--peers-python", type=os.path.abspath, default=sys.executable, metavar="PYTHON", help="interpreter with the peers and FastAPI"
+    )
     parser.add_argument("--workers", type=int, default=4, help="how many N is (default: 4)")
     parser.add_argument("--rounds", type=int, default=1, help="the table has the medians (default: 1)")
     options = parser.parse_args()

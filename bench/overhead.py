@@ -21,6 +21,7 @@ Needs wrk, and valgrind for the instructions; Linux only.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import socket
@@ -77,7 +78,7 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", default=sys.executable, help="interpreter with the Cavalcade to measure")
+    parser.add_argument("--python", type=os.path.abspath, default=sys.executable, help="interpreter with the Cavalcade to measure")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--idle-seconds", type=float, default=2.0, help="how long each is watched while nobody asks (default: 2)")
     parser.add_argument("--turns", type=int, default=10, help="how often each is asked for a second in every round (default: 10)")

@@ -21,6 +21,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -53,6 +54,8 @@ def main() -> int:
             print(f"{case.name:14} {case.title}: {'; '.join(case.contenders)}")
         return 0
     cores()  # before this process leaves one of them
+    # What ends this process ends the servers that it has started too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     missed = 0
     for python in options.python or [sys.executable]:
         missed += measure_with(python, options)

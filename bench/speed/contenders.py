@@ -51,6 +51,7 @@ class Contender:
     command: Command
     role: str = "peer"  # or "ours", "limit"
     cannot: Mapping[str, str] = field(default_factory=dict)
+    spins: bool = False  # it takes a whole core while nobody asks: it is stopped while others are measured
 
 
 # -- ours ----------------------------------------------------------------------------------------------------------------
@@ -219,7 +220,7 @@ CONTENDERS = {
         ),
         Contender("granian", "peers", ("granian",), granian("asgi")),
         Contender("hypercorn", "peers", ("hypercorn", "h11", "h2", "wsproto"), hypercorn),
-        Contender("fastpysgi", "peers", ("fastpysgi",), fastpysgi, cannot=NO_WEBSOCKET | NO_HTTP2),
+        Contender("fastpysgi", "peers", ("fastpysgi",), fastpysgi, cannot=NO_WEBSOCKET | NO_HTTP2, spins=True),
         Contender("gunicorn gthread", "peers", ("gunicorn",), gunicorn("gthread", "--threads", "1")),
         Contender("granian wsgi", "peers", ("granian",), granian("wsgi", "--blocking-threads", "1")),
         Contender("waitress", "peers", ("waitress",), waitress),

@@ -7,6 +7,7 @@ minute of the machine hits all of them. The load runs on the other core. Every o
 from __future__ import annotations
 
 import http.client
+import signal
 import ssl
 import subprocess
 import sys
@@ -23,12 +24,27 @@ import httpx
 from speed import crowd, websocket
 from speed.cases import FILE_BODY, Case
 from speed.contenders import CONTENDERS, Contender, Start
-from speed.process import BENCH, HOST, Server, Unmeasurable, cores, cpu_s, free_port, last_words, pinned, rss_bytes, stop, wait_listening
+from speed.process import (
+    BENCH,
+    HOST,
+    Server,
+    Unmeasurable,
+    cores,
+    cpu_s,
+    free_port,
+    last_words,
+    pinned,
+    rss_bytes,
+    signal_all,
+    stop,
+    wait_listening,
+)
 from speed.sample import Sample, read_h2load, read_wrk, with_percentiles
 
 ANSWER_S = 30.0
 WARM_UP_S = 1
 MIB = 1024 * 1024
+TROUBLE = (Unmeasurable, OSError, http.client.HTTPException, httpx.HTTPError, subprocess.SubprocessError)
 H2_TARGETS = 500
 H2_FIELDS = (
     "user-agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
@@ -57,6 +73,7 @@ class Running:
     """A server that is up."""
 
     case: Case
+    contender: Contender
     setting: Setting
     server: Server
     port: int
@@ -85,9 +102,10 @@ def run_case(case: Case, names: list[str], setting: Setting) -> Result:
                 require(CONTENDERS[name], case, setting)
                 if case.load != "start":
                     running[name] = stack.enter_context(serving(case, CONTENDERS[name], setting))
-                    check_answer(running[name])
-                    if case.load in WARMED:
-                        drive(running[name], WARM_UP_S)
+                    with awake(running[name]):
+                        check_answer(running[name])
+                        if case.load in WARMED:
+                            drive(running[name], WARM_UP_S)
         for number in range(rounds):
             for name in names[:: 1 if number % 2 == 0 else -1]:
                 if name in result.missing:
@@ -104,7 +122,7 @@ def missing(result: Result, name: str) -> Iterator[None]:
     """Whatever keeps a contender from being measured is written down; what was measured of it before does not count."""
     try:
         yield
-    except (Unmeasurable, OSError, http.client.HTTPException, httpx.HTTPError, subprocess.SubprocessError) as error:
+    except TROUBLE as error:
         result.missing[name] = " ".join(str(error).split())[:300] or repr(error)
         result.samples.pop(name, None)
         say(f"{result.case.name}  {name} is left out: {result.missing[name]}")
@@ -138,9 +156,23 @@ def serving(case: Case, contender: Contender, setting: Setting) -> Iterator[Runn
     server = Server(pinned(server_core, contender.command(start)))
     try:
         wait_listening(server, start.port)
-        yield Running(case, setting, server, start.port)
+        yield Running(case, contender, setting, server, start.port)
     finally:
+        if contender.spins:
+            signal_all(server.pid, signal.SIGCONT)
         stop(server)
+
+
+@contextmanager
+def awake(running: Running) -> Iterator[None]:
+    """While it is asked something. One that spins is stopped for the rest of the time."""
+    if running.contender.spins:
+        signal_all(running.server.pid, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        if running.contender.spins:
+            signal_all(running.server.pid, signal.SIGSTOP)
 
 
 def check_answer(running: Running) -> None:
@@ -172,16 +204,17 @@ def check_answer(running: Running) -> None:
 
 
 def measure(running: Running) -> Sample:
-    check_answer(running)
-    sample = drive(running, running.setting.seconds)
-    return replace(sample, rss_mib=rss_bytes(running.server.pid) / MIB)
+    with awake(running):
+        check_answer(running)
+        sample = drive(running, running.setting.seconds)
+        return replace(sample, rss_mib=rss_bytes(running.server.pid) / MIB)
 
 
 def drive(running: Running, seconds: int) -> Sample:
-    """Raises `Unmeasurable`; where the server has died, that is the reason."""
+    """Raises what a load does; where the server has died, that is the reason."""
     try:
         sample = LOADS[running.case.load](running, seconds)
-    except Unmeasurable as error:
+    except TROUBLE as error:
         if running.server.poll() is not None:
             raise Unmeasurable(f"under load {last_words(running.server)}") from error
         raise

@@ -142,6 +142,15 @@ def rss_bytes(root: int) -> int:
     return total
 
 
+def signal_all(root: int, number: signal.Signals) -> None:
+    """To a process and all its descendants."""
+    for process in family(root):
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue
+
+
 def stop(server: Server) -> None:
     """SIGTERM, and SIGKILL to all that is still there after a while."""
     members = family(server.pid) if server.poll() is None else []

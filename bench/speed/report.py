@@ -121,19 +121,16 @@ def goal_table(results: Results) -> str:
 
 
 def overview(results: Results) -> str:
-    """Every server in every case by one number."""
-    names = list(results["cases"])
-    by_case = {name: samples_of(results["cases"][name]) for name in names}
+    """Every server in every case by one number, the least first."""
     rows = []
-    for name in names:
-        samples, unit = by_case[name], CASES[name].unit
+    for name, case in results["cases"].items():
+        samples = samples_of(case)
         metric = leading(name, samples)
-        best = sorted((value, each) for each in samples if (value := median(samples, each, metric)) is not None)
-        cells = "; ".join(
-            f"**{each} {number(value)}**" if each.startswith("cavalcade") else f"{each} {number(value)}" for value, each in best
-        )
-        rows.append([CASES[name].title, COLUMNS[metric].format(unit=unit), cells])
-    return table(["work", "of", "from the least"], rows, left=3)
+        least = sorted((value, each) for each in samples if (value := median(samples, each, metric)) is not None)
+        shown = [f"{each} {number(value)}" for value, each in least]
+        bold = [f"**{text}**" if text.startswith(OURS) else text for text in shown]
+        rows.append([CASES[name].title, COLUMNS[metric].format(unit=CASES[name].unit), ", ".join(bold)])
+    return table(["work", "number", "from the least"], rows, left=3)
 
 
 def described(results: Results) -> Iterator[str]:
@@ -147,7 +144,7 @@ def described(results: Results) -> Iterator[str]:
 def whole(results: Results) -> str:
     """The page of one CPython."""
     parts = [f"### CPython {results['cpython']}", "\n".join(f"- {line}" for line in described(results)), goal_table(results)]
-    parts.append(f"![CPU for each request, CPython {results['cpython']}]({chart_name(results)})")
+    parts += [overview(results), f"![CPU for each request, CPython {results['cpython']}]({chart_name(results)})"]
     for name, case in results["cases"].items():
         parts += [
             f"#### {CASES[name].title} (`{name}`)",

@@ -23,7 +23,7 @@ from cavalcade.cli.instances import Choice, Instance, find
 from cavalcade.cli.main import main
 from cavalcade.supervisor import runtime_dir
 from cavalcade.testing import LiveServer, write_app
-from cavalcade.testing.clients import WAIT_S, get
+from cavalcade.testing.clients import WAIT_S, Load, get
 
 APP = """
 import asyncio
@@ -63,14 +63,12 @@ async def awaiting(name):
 
 @app.get("/thread/{name}")
 def threaded(name):
-    while not (HERE / name).exists():
-        time.sleep(0.01)  # in a thread
+    while not (HERE / name).exists(): time.sleep(0.01)  # in a thread
 
 
 @app.get("/block/{name}")
 async def blocking(name):
-    while not (HERE / name).exists():
-        time.sleep(0.01)  # blocks
+    while not (HERE / name).exists(): time.sleep(0.01)  # blocks
 
 
 @app.get("/fail")
@@ -86,11 +84,13 @@ HERE = Path(__file__).parent
 
 
 def app(environ, start_response):
-    while not (HERE / environ["PATH_INFO"].strip("/")).exists():
-        time.sleep(0.01)  # in the pool
+    while not (HERE / environ["PATH_INFO"].strip("/")).exists(): time.sleep(0.01)  # in the pool
     start_response("204 No Content", [])
     return []
 """
+
+
+TOKEN = "a-token-of-this-test-only"
 
 
 def line_of(source: str, comment: str) -> int:
@@ -147,7 +147,8 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("admin")
     write_app(folder, APP)
-    with LiveServer("main:app", "--control", "c.sock", "--stall-kill", "0", cwd=folder) as server:
+    options = ("--control", "c.sock", "--stall-kill", "0", "--admin", "127.0.0.1:0", "--admin-write")
+    with LiveServer("main:app", *options, cwd=folder, env={"CAVALCADE_ADMIN_TOKEN": TOKEN}) as server:
         yield Site(folder, server)
 
 
@@ -191,6 +192,8 @@ def test_inspect_answers_for_a_blocked_loop_with_the_stack_of_its_thread(site: S
     assert found["stack"][-1]["at"] == found["where"].rpartition("/")[2]
     assert found["note"].startswith("Its event loop is blocked")
     assert [(each["target"].split("-")[0], each["state"]) for each in found["requests"]] == [("/block/release", "blocks the loop")]
+    assert found["requests"][0]["client"].startswith("127.0.0.1:")
+    assert found["requests"][0]["age_s"] > 0.5  # nobody is asked from outside before that
     assert "Its event loop is blocked" in capsys.readouterr().out
     # The line about the stall, when it is over, is right all the same.
     site.server.wait_line(rf"was blocked for \d+ ms in \S*main\.py:{line_of(APP, 'blocks')} blocking\(\), GET /block/", WAIT_S)
@@ -214,13 +217,14 @@ def test_inspect_of_nobody_is_refused(site: Site, capfd: pytest.CaptureFixture[s
 
 def test_inspect_of_a_wsgi_app_shows_its_threads(tmp_path: Path) -> None:
     write_app(tmp_path, WSGI)
-    with LiveServer("main:app", "--control", "c.sock", "--threads", "2", cwd=tmp_path) as server:
+    with LiveServer("main:app", "--control", "c.sock", "--threads", "2", "--no-access-log", cwd=tmp_path) as server:
         site = Site(tmp_path, server)
         with site.held("/") as until:  # answered 204, which the client there takes for a failure
             found = until(lambda found: bool(found.get("requests") and found["requests"][0].get("where")))
     (request,) = found["requests"]
     assert request["where"].endswith(f"main.py:{line_of(WSGI, 'in the pool')} app()")
     assert request["kind"] == "wsgi"
+    assert request["age_s"] >= 0  # without an access log too
     assert request["client"].startswith("127.0.0.1:")
 
 
@@ -295,6 +299,46 @@ def test_drain_makes_it_not_ready_and_serves_on_until_it_is_undone(site: Site, c
     site.inspect()
     assert connection_field() is None
     assert site.command("health") == 0
+
+
+# -- hostile requests --------------------------------------------------------------------------------------------------------
+
+HOSTILE = [
+    (b"GARBAGE\r\n\r\n", 400),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),  # TLS
+    (b"GET /status HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", 431),
+    (b"POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n", 413),
+    (b"POST /reload HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", 400),
+    (b"POST /scale?workers=99 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer guess\r\n\r\n", 401),
+    (b"POST /stop HTTP/1.1\r\nHost: evil.example\r\nAuthorization: Bearer %s\r\n\r\n" % TOKEN.encode(), 421),
+    (b"POST /workers/7777/recycle HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n" % TOKEN.encode(), 404),
+]
+
+
+def test_hostile_requests_are_refused_and_the_traffic_never_notices(site: Site) -> None:
+    host, port = site.server.wait_line(r"admin on http://([\d.]+):(\d+)/").groups()
+    load = Load(site.server)
+    load.start()
+    silent = []
+    try:
+        for _ in range(200):  # more than it keeps
+            silent.append(socket.create_connection((host, int(port)), WAIT_S))
+            silent[-1].sendall(b"GET /status HTTP/1.1\r\nHost: ")
+        for each in silent:
+            each.close()
+        for sent, status in HOSTILE * 5:
+            with socket.create_connection((host, int(port)), WAIT_S) as client:
+                try:
+                    client.sendall(sent)
+                except (BrokenPipeError, ConnectionResetError):
+                    pass  # refused before all of it was there
+                assert client.recv(100).startswith(b"HTTP/1.1 %d " % status)
+        assert site.instance.status.ready
+        assert [worker.phase for worker in site.instance.status.workers] == ["ready"]
+    finally:
+        load.stop()
+    assert load.failures == []
+    assert len(load.answers) > 0
 
 
 # -- all servers -------------------------------------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ ROUTES = (
     Route("POST", "/drain", Need.WRITE, steering.drain),
     Route("POST", "/stop", Need.WRITE, steering.stop),
     Route("POST", "/workers/{worker}/recycle", Need.WRITE, steering.recycle),
+    Route("POST", "/workers/{worker}/restart", Need.WRITE, steering.recycle),  # what others call it
     Route("POST", "/log-level", Need.WRITE, steering.log_level),
     Route("POST", "/certs/reload", Need.WRITE, steering.renew_certificates),
 )

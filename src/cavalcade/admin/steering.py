@@ -19,8 +19,8 @@ async def reload(asked: Asked) -> Answer:
 
 
 async def scale(asked: Asked) -> Answer:
-    """`workers=N`, or so many more (+N) or fewer (-N)."""
-    text = asked.query.get("workers", "").strip()
+    """`workers=N`, or `n=N`; or so many more (+N) or fewer (-N)."""
+    text = asked.query.get("workers", asked.query.get("n", "")).strip()
     digits = text.lstrip("+-")
     if not (digits.isascii() and digits.isdigit() and len(digits) < 9 and len(text) <= len(digits) + 1):
         return reject(400, "How many workers? Say ?workers=4, +1 or -1.")

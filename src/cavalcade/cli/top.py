@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -34,10 +35,16 @@ def top(once: bool, interval: float, as_json: bool, **choice: Any) -> None:
     s, S      sort by the next column          r  replace it by a new one; asks first
     o         the other way round              q  quit
     """
-    if not (once or as_json):
-        _watch(find_chosen(**choice), interval)
-        return
-    instance = find_chosen(**choice)
+    try:
+        if once or as_json:
+            _print(find_chosen(**choice), interval, once, as_json)
+        else:
+            _watch(lambda: find_chosen(**choice), interval)
+    except KeyboardInterrupt:  # the other way to quit
+        pass
+
+
+def _print(instance: Instance, interval: float, once: bool, as_json: bool) -> None:
     raw = instance.raw
     while True:
         if not as_json:
@@ -52,7 +59,7 @@ def top(once: bool, interval: float, as_json: bool, **choice: Any) -> None:
         raw = instance.get("status")
 
 
-def _watch(instance: Instance, interval: float) -> None:
+def _watch(find: Callable[[], Instance], interval: float) -> None:
     if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         raise UsageError("The output is no terminal that top could draw on.", fix=_PLAINLY)
     if not installed("rich"):
@@ -60,4 +67,4 @@ def _watch(instance: Instance, interval: float) -> None:
             "cavalcade top draws with rich, which is not installed here.", fix=f"pip install 'cavalcade[tui]'; without it: {_PLAINLY}"
         )
     # Rich is for this command only: no server imports it.
-    importlib.import_module("cavalcade.cli.top_screen").watch(instance, interval)
+    importlib.import_module("cavalcade.cli.top_screen").watch(find, interval)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -54,8 +55,10 @@ class View:
         return next((worker for worker in workers if worker.id == self.chosen), workers[0] if workers else None)
 
 
-def watch(instance: Instance, interval_s: float) -> None:
-    """Until somebody quits. Raises `ControlError` when the server is gone."""
+def watch(find: Callable[[], Instance], interval_s: float) -> None:
+    """Until somebody quits. Where the server has gone, the one that `find` gives has taken its place; raises what it raises where there is
+    none."""
+    instance = find()
     view = View(instance.status)
     console = Console()
     with Keys(sys.stdin) as keys, Live(console=console, screen=True, auto_refresh=False) as live:
@@ -66,7 +69,11 @@ def watch(instance: Instance, interval_s: float) -> None:
             if key and not press(view, key, instance):
                 return
             if monotonic() >= look_at:
-                view.status = msgspec.json.decode(instance.get("status"), type=Status)
+                try:
+                    view.status = msgspec.json.decode(instance.get("status"), type=Status)
+                except ControlError:
+                    instance = find()
+                    view.status = instance.status
                 look_at = monotonic() + interval_s
 
 

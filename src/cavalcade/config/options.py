@@ -205,7 +205,7 @@ class Settings:
     )
     admin: str = option(
         "",
-        "Also answer over TCP on this address, with a token: status, metrics, health (see docs/admin.md).",
+        "Also answer over TCP on this address, with a token: the dashboard, status, metrics, health (see docs/admin.md).",
         "admin",
         metavar="HOST:PORT",
     )

@@ -111,6 +111,10 @@ class Connection(Link):
     def stop_parsing(self) -> None:
         self.engine.close()
 
+    def connection_lost(self, error: BaseException | None) -> None:
+        Link.connection_lost(self, error)
+        self.engine.release()
+
     def abandon(self) -> None:
         """The client is gone, or as good as gone: whoever waits for it is told, and the request is over."""
         exchange = self.exchange
@@ -236,7 +240,7 @@ class Connection(Link):
         engine = self.engine
         size = len(body)
         if engine.head_due and not more and size <= JOIN_BYTES:
-            self.write_now(engine.respond(body))
+            self.transport.write(engine.respond(body))
             if not engine.response_bodiless:
                 self.sent_bytes = size
         else:
@@ -292,7 +296,7 @@ class Connection(Link):
             os.close(fd)
             raise
         if before:
-            self.write_now(before)
+            self.transport.write(before)
         sent = 0 if engine.response_bodiless else count
         self.file = H1File(self, fd, offset, sent, last=not more, behind=behind, done=done)
         self.file.start()
@@ -333,7 +337,7 @@ class Connection(Link):
     def switch(self, headers: list[tuple[bytes, bytes]]) -> Pipe:
         call = self.exchange
         assert isinstance(call, WebSocketExchange)
-        self.write_now(self.engine.switch_protocols(b"websocket", headers))
+        self.transport.write(self.engine.switch_protocols(b"websocket", headers))
         self.exchange = None
         self.switched = True
         self.account(self.engine.response_status)
@@ -540,6 +544,13 @@ class Connection(Link):
 
     def on_deadline(self, now: float) -> None:
         kind = self.deadline_for
+        if FIRST_BYTE <= kind <= IDLE and self.has_unread():
+            # It came in time, and the loop, which was blocked or turns right now, has not come to read it: the fault is ours. Once, for
+            # a head that drips in would always have a byte unread.
+            self.deadline_for = -kind
+            self.deadline = now
+            return
+        kind = abs(kind)
         if kind == HEAD:
             self.refuse(PeerTooSlow(f"the request head took longer than {self.context.head_s:g} s (head_timeout)"), b"")
         elif kind == BODY and self.exchange is not None:
@@ -578,7 +589,7 @@ class Connection(Link):
 
     def close_idle(self) -> None:
         """Close a connection that could not be moved."""
-        if self.is_idle():
+        if self.is_idle() and not self.has_unread():
             self.close()
         else:
             self.engine.keep_alive = False

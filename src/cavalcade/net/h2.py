@@ -174,7 +174,7 @@ class H2Connection(Link):
             engine.take_output()
             return
         while data := engine.take_output():
-            self.write_now(data)
+            self.transport.write(data)
             if engine.waiting and not self.write_paused:
                 engine.send_waiting()
         if self.write_paused and transport.get_write_buffer_size() > limits.H2_HELD_OUTPUT_BYTES:
@@ -193,7 +193,7 @@ class H2Connection(Link):
         if self.lingering or self.transport.is_closing():
             return
         self.engine.now = self.context.now
-        if 0.0 < self.partial_deadline < now:
+        if 0.0 < self.partial_deadline < now and not self.has_unread():
             if not self.engine.has_begun():
                 self.close_idle()  # never used: no fault, clients keep such in reserve
                 return
@@ -213,6 +213,8 @@ class H2Connection(Link):
             self.transport.abort()
         elif kind == FLUSH:
             self.give_up_writing(now)
+        elif self.has_unread():
+            self.deadline = now  # see Connection.on_deadline
         else:
             self.close_idle()
 
@@ -250,7 +252,7 @@ class H2Connection(Link):
         self.engine.close()
         self.abandon()
         if not self.transport.is_closing():
-            self.write_now(self.engine.take_output())
+            self.transport.write(self.engine.take_output())
             self.linger()
 
     def linger(self) -> None:

@@ -45,6 +45,8 @@ class Notes(msgspec.Struct):
     in_flight: int = 0
     requests: list[str] = []
     at_ns: int = 0
+    clients: list[str] = []  # of those in `requests`, as is the next
+    ages_s: list[float | None] = []  # then
     awaiting: str = ""  # a stack in faulthandler's form: what the lifespan awaits, while the worker boots
 
 

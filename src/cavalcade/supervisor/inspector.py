@@ -4,7 +4,9 @@ is taken from outside."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
+from itertools import zip_longest
 
 import msgspec
 
@@ -98,7 +100,7 @@ class Inspector:
         return msgspec.structs.replace(
             outline,
             in_flight=max(outline.in_flight, notes.in_flight),
-            requests=[_noted(line, line == notes.current) for line in notes.requests],
+            requests=_noted(notes, time.monotonic_ns()),
             blocked=True,
             note=_note(outline, seen, bool(stack)),
             where=culprit.show() if culprit is not None else "",
@@ -115,9 +117,15 @@ def _outline(worker: WorkerChild) -> Inspection:
     return Inspection(worker.worker_id, worker.find_pid(), worker.nursery.generation, phase, in_flight)
 
 
-def _noted(line: str, current: bool) -> LiveRequest:
-    method, _, target = line.partition(" ")
-    return LiveRequest(method, target, "", "", "blocks the loop" if current else "waits for the loop")
+def _noted(notes: Notes, now_ns: int) -> list[LiveRequest]:
+    """What it has noted by itself, a moment ago. Clients and ages are as long as the requests, or not there."""
+    found = []
+    since_s = (now_ns - notes.at_ns) / 1e9
+    for line, client, age_s in zip_longest(notes.requests, notes.clients, notes.ages_s):
+        method, _, target = line.partition(" ")
+        state = "blocks the loop" if line == notes.current else "waits for the loop"
+        found.append(LiveRequest(method, target, client or "", "", state, None if age_s is None else round(age_s + since_s, 3)))
+    return found
 
 
 def _note(outline: Inspection, seen: Evidence, known: bool) -> str:

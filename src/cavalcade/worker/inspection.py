@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-import time
 from collections.abc import Iterable
 from types import FrameType
 from typing import Any
@@ -58,10 +57,10 @@ class Inspection:
         return channel.LiveRequest(
             method=method,
             target=target.removesuffix(f" [{request_id}]"),
-            client=_client(scope, environ),
+            client=witness.client_of(call),
             kind="websocket" if isinstance(call, WebSocketExchange) else "asgi" if isinstance(call, Exchange) else "wsgi",
             state=_state(call),
-            age_s=_age(call),
+            age_s=witness.age_of(call),
             route=quoted(str(requests.route(scope) or ""))[:_TEXT_CHARS] if scope else "",
             request_id=request_id,
             where=culprit.show() if culprit is not None else "",
@@ -144,24 +143,9 @@ def _mark(scope: Any) -> int:
         return 0
 
 
-def _client(scope: Any, environ: Any) -> str:
-    client = scope.get("client") or (environ.get("REMOTE_ADDR", ""), environ.get("REMOTE_PORT", ""))
-    try:
-        host, port = client
-    except (TypeError, ValueError):
-        return ""
-    return f"{host}:{port}" if host and port else str(host or "")
-
-
 def _state(call: Call) -> str:
     if call.gone:
         return "client gone"
     if isinstance(call, WebSocketExchange):
         return "open" if call.pipe is not None else "handshake"
     return "answering" if call.sent else "no response yet"
-
-
-def _age(call: Call) -> float | None:
-    """Seconds since its head was read; nobody looks at the clock then where there is no access log."""
-    started = getattr(getattr(call, "stream", None), "started", 0.0)
-    return round(time.perf_counter() - started, 3) if started else None

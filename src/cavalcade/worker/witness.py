@@ -23,7 +23,7 @@ from typing import Any
 from cavalcade import limits
 from cavalcade.apps.asgi import waits
 from cavalcade.apps.asgi.lifespan import Lifespan
-from cavalcade.apps.stream import Serving
+from cavalcade.apps.stream import Call, Serving
 from cavalcade.board.ledger_words import GC_NS, GC_PAUSES, REQUESTS
 from cavalcade.observe import blackbox
 from cavalcade.observe.blackbox import BlackBox, Frame, Notes
@@ -129,8 +129,10 @@ class Witness:
 
     def _note(self, box: BlackBox, current: str) -> None:
         running = list(self._serving.running)
-        lines = [exchange.request_line() for exchange in running[: blackbox.NOTED_REQUESTS]]
-        box.note(Notes(current, len(running), lines, time.monotonic_ns()))
+        noted = running[: blackbox.NOTED_REQUESTS]
+        lines = [call.request_line() for call in noted]
+        clients, ages_s = [client_of(call) for call in noted], [age_of(call) for call in noted]
+        box.note(Notes(current, len(running), lines, time.monotonic_ns(), clients, ages_s))
 
     # -- asked while blocked ---------------------------------------------------------------------------------------------
 
@@ -248,3 +250,21 @@ def _open_schedstat() -> int:
         return os.open("/proc/self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:  # not Linux, or built without
         return -1
+
+
+def client_of(call: Call) -> str:
+    """Its address and port, as far as they are known."""
+    scope: Any = getattr(call, "scope", None) or {}
+    environ: Any = getattr(call, "environ", None) or {}
+    client = scope.get("client") or (environ.get("REMOTE_ADDR", ""), environ.get("REMOTE_PORT", ""))
+    try:
+        host, port = client
+    except (TypeError, ValueError):  # an app may put anything there
+        return ""
+    return f"{host}:{port}" if host and port else str(host or "")
+
+
+def age_of(call: Call) -> float | None:
+    """Seconds since its head was read; None where nobody has looked at the clock then."""
+    started = getattr(getattr(call, "stream", None), "started", 0.0)
+    return round(time.perf_counter() - started, 3) if started else None

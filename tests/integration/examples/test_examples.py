@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -67,6 +68,9 @@ class Site:
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout
 
+    def nghttp(self, program: str, *arguments: str) -> bytes:
+        return subprocess.run([program, "--no-verify-peer", "-t", "20", *arguments], capture_output=True, check=True).stdout
+
 
 @pytest.fixture(scope="module")
 def site(request: pytest.FixtureRequest, loop: str, signer: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
@@ -84,9 +88,11 @@ def example(name: str) -> Any:
     return pytest.mark.parametrize("site", [name], indirect=True)
 
 
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 
+@needs_curl
 @example("upload")
 @every_protocol
 def test_upload_by_curl(site: Site, protocol: str, tmp_path: Path) -> None:
@@ -106,6 +112,20 @@ def test_upload_by_httpx(site: Site, protocol: str) -> None:
             assert answer == {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest(), "http": PROTOCOLS[protocol]}
 
 
+@example("upload")
+@pytest.mark.parametrize("protocol", ["h2c", "h2"])
+def test_upload_by_nghttp(site: Site, protocol: str, nghttp: str) -> None:
+    body = (site.folder / "large").read_bytes()
+    answer = json.loads(site.nghttp(nghttp, "-d", str(site.folder / "large"), site.url(protocol)))
+    assert answer == {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest(), "http": "2"}
+
+
+@example("sse")
+@pytest.mark.parametrize("protocol", ["h2c", "h2"])
+def test_events_by_nghttp(site: Site, protocol: str, nghttp: str) -> None:
+    assert site.nghttp(nghttp, site.url(protocol, "/?count=3")).count(b"data: tick") == 3
+
+
 @example("sse")
 @every_protocol
 def test_events_come_one_by_one(site: Site, protocol: str) -> None:
@@ -116,12 +136,14 @@ def test_events_come_one_by_one(site: Site, protocol: str) -> None:
         assert [next(lines) for _ in range(6)] == ["id: 0", "data: tick 0", "", "id: 1", "data: tick 1", ""]
 
 
+@needs_curl
 @example("sse")
 @every_protocol
 def test_events_by_curl(site: Site, protocol: str) -> None:
     assert site.curl(protocol, "-N", site.url(protocol, "/?count=3")).count(b"data: tick") == 3
 
 
+@needs_curl
 @example("files")
 @every_protocol
 def test_a_file_by_curl(site: Site, protocol: str) -> None:
@@ -134,8 +156,7 @@ def test_a_file_by_curl(site: Site, protocol: str) -> None:
 @pytest.mark.parametrize("protocol", ["h2c", "h2"])
 def test_a_file_by_nghttp(site: Site, protocol: str, nghttp: str) -> None:
     large = (site.folder / "large").read_bytes()
-    done = subprocess.run([nghttp, "--no-verify-peer", "-t", "20", site.url(protocol, "/large")], capture_output=True, check=True)
-    assert done.stdout == large
+    assert site.nghttp(nghttp, site.url(protocol, "/large")) == large
 
 
 @example("files")
@@ -148,6 +169,14 @@ def test_many_files_at_once_by_httpx(site: Site, protocol: str) -> None:
 
     large = (site.folder / "large").read_bytes()
     assert all(answer.content == large for answer in asyncio.run(ask()))
+
+
+@needs_curl
+@example("websocket_echo")
+@every_protocol
+def test_posted_bytes_come_back_to_curl(site: Site, protocol: str) -> None:
+    large = site.folder / "large"
+    assert site.curl(protocol, "--data-binary", f"@{large}", site.url(protocol)) == large.read_bytes()
 
 
 @example("websocket_echo")

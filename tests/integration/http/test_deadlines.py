@@ -6,6 +6,7 @@ Deadlines are looked at twice a second, so each of these takes about one second;
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import Any
 
@@ -187,6 +188,34 @@ def test_an_idle_connection_is_closed(run: Any, serve: Any) -> None:
 
             await asyncio.gather(idle(b""), idle(b"\r\n"), busy())
             assert served.log() == []  # nothing went wrong
+
+    run(main())
+
+
+def test_what_comes_in_time_while_the_loop_is_blocked_is_answered(run: Any, serve: Any) -> None:
+    late: list[tuple[Any, bytes]] = []
+
+    def blocking(environ: Any, start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/block":
+            for client, data in late:
+                os.write(client.sock.fileno(), data)  # they are clients of their own, and would have sent it by themselves
+            time.sleep(1.8)  # the subject of the test; every deadline is over by then
+        start_response("200 OK", [])
+        return [b"ok"]
+
+    async def main() -> None:
+        async with serve(blocking, threads=0, head_timeout=0.5, keep_alive=0.5, body_timeout=0.5) as served:
+            kept, new, begun, sending, blocks = [await served.connect() for _ in range(5)]
+            await kept.send(GET)
+            assert (await kept.response()).status == 200
+            await begun.send(GET[:20])
+            await sending.send(POST + b"01234")
+            late.extend([(kept, GET), (new, GET), (begun, GET[20:]), (sending, b"56789")])
+            await served.until(lambda: served.connections == 5)
+            await blocks.send(GET.replace(b"/", b"/block", 1))
+            for client in (kept, new, begun, sending, blocks):
+                assert (await client.response()).body == b"ok"
+            assert served.log() == []
 
     run(main())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -57,6 +58,29 @@ def test_an_idle_connection_is_closed_at_once(run: Any, serve: Any) -> None:
             assert await client.rest() == b""
             assert client.ended == "closed"
             assert await asyncio.wait_for(stop, 1) == []
+
+    run(main())
+
+
+def test_what_is_there_unread_when_an_idle_connection_is_given_up_is_answered(run: Any, serve: Any) -> None:
+    """At a stop, or where nobody can take it over."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    async def main() -> None:
+        async with serve(app, lifespan="off") as served:
+            client = await served.connect()
+            await client.send(GET)
+            assert (await client.response()).status == 200
+            os.write(client.sock.fileno(), GET)
+            served.server.announce_stop()
+            for connection in tuple(served.server._context.connections):
+                connection.close_idle()  # before the loop has turned
+            response = await client.response()
+            assert (response.body, response.header("connection")) == (b"done", "close")
+            assert await client.rest() == b""
 
     run(main())
 

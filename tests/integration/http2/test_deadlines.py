@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import Any
 
@@ -60,6 +61,33 @@ def test_an_idle_connection_is_ended_by_goaway_and_pings_do_not_keep_it(run: Any
             assert client.peer.goaways == [(1, 0, b"")]
             assert client.peer.pongs == [b"12345678"]
             assert client.ended == "closed"
+            assert served.log() == []
+
+    run(main())
+
+
+def test_what_comes_in_time_while_the_loop_is_blocked_is_answered(run: Any, serve: Any, speak: Any) -> None:
+    late: list[tuple[Any, bytes]] = []
+
+    def blocking(environ: Any, start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/block":
+            for client, data in late:
+                os.write(client.wire.sock.fileno(), data)  # they are clients of their own, and would have sent it by themselves
+            time.sleep(1.8)  # the subject of the test; every deadline is over by then
+        start_response("200 OK", [])
+        return [b"ok"]
+
+    async def main() -> None:
+        async with serve(blocking, threads=0, head_timeout=0.5, keep_alive=0.5) as served:
+            idle, begun = await speak(served), await speak(served)
+            for client in (idle, begun):
+                assert (await client.ask(1)).body == b"ok"
+            request = begun.peer.request(3)
+            await begun.send(request[:12])
+            late.extend([(idle, idle.peer.request(3)), (begun, request[12:])])
+            assert (await served.ask(b"GET /block HTTP/1.1\r\nHost: test\r\n\r\n")).body == b"ok"
+            for client in (idle, begun):
+                assert (await client.over(3)).body == b"ok"
             assert served.log() == []
 
     run(main())

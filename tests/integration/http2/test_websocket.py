@@ -273,6 +273,77 @@ def test_a_frame_that_breaks_the_rules_closes_its_stream_only(run: Any, serve: A
     run(main())
 
 
+@pytest.mark.parametrize("how", ["bomb", "too long"])
+def test_a_message_over_the_limit_closes_its_stream_only(run: Any, serve: Any, speak: Any, how: str) -> None:
+    """A few kilobytes that permessage-deflate would make eight megabytes of, and a message that is that long as it is."""
+
+    async def main() -> None:
+        told: list[Any] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "http":
+                await echo(scope, receive, send)
+                return
+            await receive()
+            await send({"type": "websocket.accept"})
+            told.append(await receive())
+
+        async with serve(app, lifespan="off", ws_max_size=65536) as served:
+            client = await speak(served)
+            socket = Socket(client, 1)
+            if how == "bomb":
+                deflate = PerMessageDeflate()
+                await socket.open([*CONNECT, (b"sec-websocket-extensions", b"permessage-deflate; client_max_window_bits")])
+                deflate.finalize(dict(socket.answer.fields)[b"sec-websocket-extensions"].decode())
+                socket.frames = FrameProtocol(client=True, extensions=[deflate])
+                data = socket.frames.send_data(b"\0" * (8 << 20), True)
+                assert len(data) < 16384
+            else:
+                await socket.open()
+                data = socket.frames.send_data(b"x" * 65537, True)[: limits.H2_STREAM_WINDOW_BYTES]
+            await socket.send(data)
+            await client.until(socket.read)
+            assert (socket.got[0].opcode, socket.got[0].payload[0]) == (Opcode.CLOSE, 1009)
+            await served.until(lambda: told)
+            assert (told[0]["type"], told[0]["code"]) == ("websocket.disconnect", 1009)
+            assert (await client.ask(3, GET)).body == b"plain"
+
+    run(main())
+
+
+def test_codes_and_reasons_of_a_close_reach_the_other_side(run: Any, serve: Any, speak: Any) -> None:
+    async def main() -> None:
+        told: list[Any] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            if scope["query_string"]:
+                told.append(await receive())
+            else:
+                await send({"type": "websocket.close", "code": 4001, "reason": "said by the app"})
+
+        async with serve(app, lifespan="off") as served:
+            client = await speak(served)
+            first, second = Socket(client, 1), Socket(client, 3)
+            await first.open()
+            await first.send(first.frames.close(4002, "said by the client"), end=True)
+            await client.over(1)
+            assert {key: told[0][key] for key in ("type", "code", "reason")} == {
+                "type": "websocket.disconnect",
+                "code": 4002,
+                "reason": "said by the client",
+            }
+            assert (first.read()[0].opcode, first.got[0].payload[0]) == (Opcode.CLOSE, 4002)
+            await second.open([(name, b"/ws" if name == b":path" else value) for name, value in CONNECT])
+            await client.until(second.read)
+            assert (second.got[0].opcode, second.got[0].payload) == (Opcode.CLOSE, (4001, "said by the app"))
+            await second.send(second.frames.close(4001), end=True)
+            await client.over(3)
+
+    run(main())
+
+
 def test_a_stop_closes_them_with_their_code_and_then_the_connection(run: Any, serve: Any, speak: Any) -> None:
     async def main() -> None:
         async with serve(echo, lifespan="off") as served:

@@ -219,6 +219,31 @@ def test_the_protocol_is_agreed_on(run: Any, serve: Any, authority: Any, told: A
     run(main())
 
 
+def test_the_host_name_chooses_among_several_certificates(
+    run: Any, serve: Any, authority: Any, told: Any, tls_client: Any, in_thread: Any
+) -> None:
+    """By SNI: the client checks the name in what it is shown, and the app is told which one that was."""
+    exact, wild = authority.issue("exact", "a.example"), authority.issue("wild", "*.b.example")
+    sni = (f"a.example={exact.certfile}:{exact.keyfile}", f"*.b.example={wild.both}")
+
+    async def main() -> None:
+        async with serve(told, lifespan="off", **authority.pair.options, ssl_sni=sni) as served:
+
+            def ask(host: str) -> Any:
+                client = tls_client(served.url, authority.client(), host)
+                body = client.ask()[2]
+                client.close()
+                return said(body)["tls"]["server_cert"]
+
+            for host, pair in (("a.example", exact), ("c.b.example", wild), ("localhost", authority.pair)):
+                assert await in_thread(ask, host) == pair.pem
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await in_thread(ask, "nobody.test")  # it is shown the usual one, which is not in that name
+            await served.until(served.log)
+
+    run(main())
+
+
 # -- who speaks something else -----------------------------------------------------------------------------------------
 
 

@@ -163,6 +163,7 @@ def test_results_replace_those_that_the_page_had() -> None:
     assert once.endswith("\n\nafter\n")
     assert "old" not in once
     assert "CPython 3.13.0" in once
+    assert "| CPU us/request | **cavalcade 15**, granian 30 |" in once
     assert "performance-3.13.svg" in once
     assert report.into_page(once, [RESULTS]) == once
     with pytest.raises(ValueError, match="the page has no"):

@@ -16,7 +16,9 @@ from cavalcade.supervisor import runtime_dir
 from cavalcade.supervisor.stalls import StallStatus
 from cavalcade.supervisor.status import ReloadStatus, Status, WorkerStatus
 
-COMMANDS = [["status"], ["reload"], ["scale", "3"], ["recycle", "all"], ["stop"]]
+LOOKING = [["status"], ["top", "--once"], ["inspect", "1"], ["logs"]]
+STEERING = [["reload"], ["scale", "3"], ["recycle", "all"], ["drain"], ["log-level", "info"], ["stop"]]
+COMMANDS = LOOKING + STEERING
 
 
 @pytest.fixture(autouse=True)

@@ -8,5 +8,5 @@ from cavalcade.wire.sink cimport Head
 cdef dict KEYS, TARGETS
 
 
-@cython.locals(environ=dict, split=tuple, name=bytes, value=bytes, key=str, text=str, there=str)
+@cython.locals(environ=dict, split=tuple, name=bytes, value=bytes, key=str, text=str)
 cpdef dict build(dict template, Head head)

@@ -136,10 +136,10 @@ def build(template: dict[str, Any], head: Head) -> dict[str, Any]:
             key = learn_key(name)
         if key:
             text = value.decode("latin-1")
-            there = environ.setdefault(key, text)
-            if there is not text:
+            if key in environ:
                 # RFC 9110 section 5.3: a field that comes more than once is a list; of cookies, RFC 6265 section 5.4 has another sign.
-                environ[key] = there + ("; " if key == "HTTP_COOKIE" else ",") + text
+                text = environ[key] + ("; " if key == "HTTP_COOKIE" else ",") + text
+            environ[key] = text
     return environ
 
 
