@@ -26,6 +26,10 @@ PIPELINE_BUFFER_BYTES = 64 * KIB  # bytes of later requests held behind a runnin
 WRITE_TURN_BYTES = 512 * KIB  # that an app may send while its client takes all at once, before others have their turn ...
 WRITE_TURN_PIECE_BYTES = 256  # ... each piece costs as much as this many bytes more
 WRITE_HIGH_BYTES = 64 * KIB  # response bytes not yet taken by the kernel before `send` waits
+WRITE_HOLD_BYTES = 16 * KIB  # held until the end of the loop's turn; beyond it the kernel gets it at once, as it saves nothing more
+WRITE_PIECES = 64  # given to the kernel in one call; Linux takes 1024
+READ_BYTES = 16 * KIB  # read at a time, more than a request head has ...
+READ_MAX_BYTES = 64 * KIB  # ... from a client that fills it again and again
 JOIN_BYTES = 64 * KIB  # head and body up to this are joined into one write; beyond it the copy costs more
 TLS_UNASKED_BYTES = 256 * KIB  # what TLS itself sends in the life of a connection, such as new keys: beyond it, closed
 WSGI_BODY_BYTES = 256 * KIB  # of a request body that are here before a thread is taken for it; with threads=0, that stay in memory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -83,20 +84,20 @@ def app(environ, start_response):
 """,
         "utf-8",
     )
-    server = LiveServer("main:app", "--threads", "2", cwd=tmp_path)
-    server.start()
-    held, uploading = HTTPConnection(*server.address, timeout=20), HTTPConnection(*server.address, timeout=20)
-    uploading.putrequest("POST", "/")
-    uploading.putheader("Content-Length", "10")
-    uploading.endheaders(b"12345")
-    held.request("GET", "/held")
-    while not (tmp_path / "held").exists():  # the app is at work on it
-        pass
-    mark = server.mark()
-    server.signal(signal.SIGTERM)
-    server.wait_line("SIGTERM", after=mark)
-    uploading.send(b"67890")
-    assert uploading.getresponse().read() == b"1234567890"
-    (tmp_path / "finish").touch()
-    assert held.getresponse().read() == b"finished"
-    server.wait_exit(0)
+    with LiveServer("main:app", "--threads", "2", cwd=tmp_path) as server:
+        address = server.address
+        with closing(HTTPConnection(*address, timeout=20)) as held, closing(HTTPConnection(*address, timeout=20)) as uploading:
+            uploading.putrequest("POST", "/")
+            uploading.putheader("Content-Length", "10")
+            uploading.endheaders(b"12345")
+            held.request("GET", "/held")
+            while not (tmp_path / "held").exists():  # the app is at work on it
+                pass
+            mark = server.mark()
+            server.signal(signal.SIGTERM)
+            server.wait_line("SIGTERM", after=mark)
+            uploading.send(b"67890")
+            assert uploading.getresponse().read() == b"1234567890"
+            (tmp_path / "finish").touch()
+            assert held.getresponse().read() == b"finished"
+            server.wait_exit(0)

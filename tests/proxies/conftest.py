@@ -37,6 +37,7 @@ _NAMES: dict[str, tuple[tuple[str, ...], str]] = {
     "hadolint": (("hadolint",), "make tools"),
     "kubernetes-validate": (("kubernetes-validate",), "make tools"),
     "systemd-analyze": (("systemd-analyze",), "the system's package systemd"),
+    "curl": (("curl",), "the system's package curl"),
 }
 
 
@@ -52,7 +53,7 @@ def _need(name: str) -> str:
         found = shutil.which(each, path=f"{os.environ.get('PATH', '')}:{SYSTEM}:{TOOLS}")
         if found:
             return found
-    pytest.skip(f"{name} is not installed here, so what is printed for it is NOT TRIED: {how}")
+    pytest.skip(f"{name} is not installed here, so what needs it is NOT TRIED: {how}")
 
 
 # -- machines --------------------------------------------------------------------------------------------------------------------

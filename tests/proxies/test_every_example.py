@@ -146,6 +146,12 @@ class Site:
         return f"unix:{where}" if isinstance(where, str) else f"127.0.0.1:{where}"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def curl(need: Callable[[str], str]) -> None:
+    """The client of every test here."""
+    need("curl")
+
+
 @pytest.fixture(scope="module")
 def signer(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("tls"))

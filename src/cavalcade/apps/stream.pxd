@@ -1,11 +1,14 @@
 # cython: language_level=3
 # Types for stream.py when it is compiled: names and meaning are there.
 
+from cavalcade.apps.tasks cimport Starter
+
 
 from cavalcade.board.ledger cimport Ledger
 
 
 cdef class Serving:
+    cdef public Starter starter
     cdef public object app, loop, context
     cdef public dict state
     cdef public dict running

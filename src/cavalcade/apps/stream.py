@@ -8,6 +8,7 @@ import contextvars
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from cavalcade.apps.tasks import Starter
 from cavalcade.board.ledger import private_ledger
 from cavalcade.types import ASGIApp
 from cavalcade.wire.sink import Head
@@ -186,6 +187,7 @@ class Serving:
     def __init__(self, app: ASGIApp, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
         self.app = app
         self.loop = loop
+        self.starter = Starter(loop)
         # Each request starts from the context that lifespan startup left, never from that of the request before it.
         self.context = context
         self.state: dict[str, Any] | None = None  # lifespan state; None when the app has no lifespan

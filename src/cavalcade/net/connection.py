@@ -111,6 +111,10 @@ class Connection(Link):
     def stop_parsing(self) -> None:
         self.engine.close()
 
+    def connection_lost(self, error: BaseException | None) -> None:
+        Link.connection_lost(self, error)
+        self.engine.release()
+
     def abandon(self) -> None:
         """The client is gone, or as good as gone: whoever waits for it is told, and the request is over."""
         exchange = self.exchange
@@ -236,7 +240,7 @@ class Connection(Link):
         engine = self.engine
         size = len(body)
         if engine.head_due and not more and size <= JOIN_BYTES:
-            self.write_now(engine.respond(body))
+            self.transport.write(engine.respond(body))
             if not engine.response_bodiless:
                 self.sent_bytes = size
         else:
@@ -292,7 +296,7 @@ class Connection(Link):
             os.close(fd)
             raise
         if before:
-            self.write_now(before)
+            self.transport.write(before)
         sent = 0 if engine.response_bodiless else count
         self.file = H1File(self, fd, offset, sent, last=not more, behind=behind, done=done)
         self.file.start()
@@ -333,7 +337,7 @@ class Connection(Link):
     def switch(self, headers: list[tuple[bytes, bytes]]) -> Pipe:
         call = self.exchange
         assert isinstance(call, WebSocketExchange)
-        self.write_now(self.engine.switch_protocols(b"websocket", headers))
+        self.transport.write(self.engine.switch_protocols(b"websocket", headers))
         self.exchange = None
         self.switched = True
         self.account(self.engine.response_status)

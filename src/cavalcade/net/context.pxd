@@ -3,12 +3,14 @@
 
 from cavalcade.apps.stream cimport Serving
 from cavalcade.board.row cimport Row
+from cavalcade.net.transport cimport Turn
 from cavalcade.wire.h1_response cimport Rules
 
 
 cdef class ConnectionContext:
     cdef public Serving serving
     cdef public Rules rules
+    cdef public Turn turn
     cdef public object loop, wsgi, new_call, access, peer_log, overload_log, tls_log
     cdef public object connection_class, request_ids, http2
     cdef public Py_ssize_t limit

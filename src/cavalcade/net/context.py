@@ -14,6 +14,7 @@ from cavalcade.config.options import Settings
 from cavalcade.config.trusted import Trusted
 from cavalcade.net.forwarded import Forwarding
 from cavalcade.net.handover import HandOver
+from cavalcade.net.transport import Turn
 from cavalcade.observe.access import AccessLog
 from cavalcade.observe.peers import PeerLog
 from cavalcade.wire.h1_response import Rules
@@ -36,6 +37,7 @@ class ConnectionContext:
     def __init__(self, serving: Serving, settings: Settings, rules: Rules, access: AccessLog | None, row: Row) -> None:
         self.serving = serving
         self.loop = serving.loop
+        self.turn = Turn(serving.loop)
         self.wsgi: Service | None = None  # there when the app is a WSGI app
         self.new_call: NewCall | None = None  # makes the call of a request; None where that is always an ASGI app's `Exchange`
         self.rules = rules

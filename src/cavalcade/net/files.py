@@ -23,8 +23,6 @@ _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 class KernelSend:
     """The kernel sends a file into a socket. `done(sent)` is called once, also where the file was shorter than `count`; never after
     `stop()`. The descriptor is closed in any case.
-
-    The loop does not let anybody watch the descriptor of a transport, so a copy is watched, which is the same socket.
     """
 
     def __init__(self, link: Link, fd: int, offset: int, count: int, done: Callable[[int], None]) -> None:
@@ -34,7 +32,8 @@ class KernelSend:
         self._offset = offset
         self._count = count
         self._done = done
-        self._socket = -1
+        self._socket = link.fd
+        self._watching = False
         self._sent = 0
         self._progress_until = 0.0
         self._sent_before = 0
@@ -43,18 +42,18 @@ class KernelSend:
         """Send, once what the transport holds (the head) is with the kernel."""
         self._progress_until = self._link.context.now + self._link.context.write_s
         transport = self._link.transport
+        transport.push()
         if transport.get_write_buffer_size():
             transport.set_write_buffer_limits(0)  # "writable" now means that it is empty
             self._link.wait_writable().add_done_callback(self._flushed)
         else:
-            self._watch()
+            self._send()
 
     def stop(self) -> None:
         """The connection is at its end."""
-        if self._socket >= 0:
+        if self._watching:
+            self._watching = False
             self._loop.remove_writer(self._socket)
-            os.close(self._socket)
-            self._socket = -1
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -70,18 +69,19 @@ class KernelSend:
     def _flushed(self, ready: object) -> None:
         if self._fd >= 0:
             self._link.transport.set_write_buffer_limits(limits.WRITE_HIGH_BYTES)
-            self._watch()
+            self._send()
 
     def _watch(self) -> None:
-        self._socket = os.dup(self._link.fd)
-        self._loop.add_writer(self._socket, self._send)
-        self._send()
+        if not self._watching:
+            self._watching = True
+            self._loop.add_writer(self._socket, self._send)
 
     def _send(self) -> None:
         left = self._count - self._sent
         try:
             sent = os.sendfile(self._socket, self._fd, self._offset + self._sent, min(left, limits.FILE_TURN_BYTES)) if left else 0
         except (BlockingIOError, InterruptedError):
+            self._watch()
             return
         except OSError as error:
             if error.errno not in _CANNOT:
@@ -89,11 +89,14 @@ class KernelSend:
                 return
             sent = self._copy(left)
             if sent < 0:
+                self._watch()
                 return
         self._sent += sent
         if self._sent == self._count or not sent:
             self.stop()
             self._done(self._sent)
+        else:
+            self._watch()
 
     def _copy(self, left: int) -> int:
         """What `sendfile` does, with our own hands; -1 where the socket is full."""

@@ -93,8 +93,10 @@ class Forwarding:
 
     def _read(self, link: Link, said: dict[bytes, bytes], headers: Headers) -> Origin:
         believed = self._believed
+        silent = believed and not said.keys() & believed
         for name in said.keys() - believed:
-            self._warn_of_unused(link, name, said[name], headers)
+            if (silent and name in (FOR, FORWARDED)) or name == PREFIX or (name == NAME and _last(said[name]) != _own_host(headers)):
+                self._warn_of_unused(link, name)
         said = {name: value for name, value in said.items() if name in believed}
         client: Address | None = None
         scheme, host = "", b""
@@ -167,17 +169,17 @@ class Forwarding:
                 f"if that is your proxy: --trusted-proxies {address}",
             )
 
-    def _warn_of_unused(self, link: Link, name: bytes, value: bytes, headers: Headers) -> None:
+    def _warn_of_unused(self, link: Link, name: bytes) -> None:
         """A proxy that is trusted says something that would change what the app sees."""
-        if name == PREFIX or (name == NAME and _last(value) != _own_host(headers)):
-            address = "unix" if link.client is None else link.client[0]
-            if self._may_warn(link, address, _shown(name)):
-                names = ",".join(sorted(each.decode() for each in self._believed | {name}))
-                self.advise(
-                    f"forwarded {address} {_shown(name)}",
-                    f"{_shown(name)} from trusted {link.peer()} not used; if it sets that header itself, whatever its clients send: "
-                    f"--forwarded-headers {names}",
-                )
+        address = "unix" if link.client is None else link.client[0]
+        if self._may_warn(link, address, _shown(name)):
+            others = {FOR, PROTO, NAME} if name == FORWARDED else {FORWARDED}  # these cannot be believed together
+            names = ",".join(sorted(each.decode() for each in self._believed - others | {name}))
+            self.advise(
+                f"forwarded {address} {_shown(name)}",
+                f"{_shown(name)} from trusted {link.peer()} not used; if it sets that header itself, whatever its clients send: "
+                f"--forwarded-headers {names}",
+            )
 
     def _may_warn(self, link: Link, address: str, what: str) -> bool:
         """Once for each address, not too often, and not for ever more of them."""

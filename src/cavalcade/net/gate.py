@@ -32,6 +32,7 @@ from cavalcade.net.handshake import Handshake
 from cavalcade.net.link import IDLE, Link
 from cavalcade.net.listener import Listener, queued_s
 from cavalcade.net.tls import Tls
+from cavalcade.net.transport import Transport
 from cavalcade.types import Address
 from cavalcade.wire.proxy_header import plain
 
@@ -70,7 +71,6 @@ class Gate:
         self._stepped_back = 0
         self._exhausted_at = 0.0  # when accept() last failed for want of descriptors; 0 while there are enough
         self._shed = 0  # idle connections closed since they ran out
-        self._starting: set[asyncio.Task[None]] = set()
         self._headers_due: set[asyncio.Task[None]] = set()  # those that wait for a PROXY header
 
     def open(self) -> None:
@@ -103,8 +103,8 @@ class Gate:
 
     async def wait_connected(self) -> None:
         """Done when every connection that was accepted has its transport."""
-        while self._starting:
-            await asyncio.wait(self._starting)
+        while self._headers_due:
+            await asyncio.wait(self._headers_due)
 
     # -- watching ----------------------------------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ class Gate:
     def _accept(self, listener: Listener) -> bool:
         """Accept one connection; False when there is none."""
         try:
-            connected, address = listener.sock.accept()
+            connected, address = listener.accept()
         except (BlockingIOError, InterruptedError):
             return False  # a sibling was faster
         except ConnectionError:
@@ -167,12 +167,12 @@ class Gate:
         if waited_s is not None:
             self._ledger.observe(ACCEPT_WAIT, waited_s)
         client: Address | None = None
-        if connected.family == socket.AF_UNIX:
+        if listener.is_unix:
             server: Address = (listener.address.removeprefix("unix:"), None)
             if self._name_peer is not None:
                 client = self._name_peer(connected)
         else:
-            name = connected.getsockname()
+            name = listener.own_name or connected.getsockname()
             server = (_plain(name[0]), name[1])
             client = (_plain(address[0]), address[1])
         if self._context.load >= self._connections_max:
@@ -209,9 +209,7 @@ class Gate:
 
     def _adopt(self, sock: socket.socket, connection: Link) -> None:
         self._context.opened()
-        task = self._loop.create_task(self._connect(connection, sock))
-        self._starting.add(task)
-        task.add_done_callback(self._starting.discard)
+        Transport(self._context.turn, sock, connection).start()
 
     # -- behind a load balancer that speaks the PROXY protocol ---------------------------------------------------------------
 
@@ -226,12 +224,10 @@ class Gate:
         context.opened()
         task = self._loop.create_task(self._connect_proxied(sock, peer, server, address))
         self._headers_due.add(task)
-        self._starting.add(task)
-        task.add_done_callback(self._starting.discard)
+        task.add_done_callback(self._headers_due.discard)
 
     async def _connect_proxied(self, sock: socket.socket, peer: Address | None, server: Address, address: str) -> None:
         context = self._context
-        task = asyncio.current_task()
         try:
             header = await proxied.read_header(self._loop, sock, context.head_s)
         except PeerError as error:
@@ -240,21 +236,10 @@ class Gate:
             pass  # it looked whether we are there, and left; or we leave
         else:
             link = self._new_link(header.client, header.server) if header.told else self._new_link(peer, server)
-            self._headers_due.discard(task)
-            await self._connect(link, sock)
+            Transport(context.turn, sock, link).start()
             return
-        self._headers_due.discard(task)
         sock.close()
         context.closed()
-
-    async def _connect(self, connection: Link, sock: socket.socket) -> None:
-        try:
-            # The loops ask for no base class, their type stubs do.
-            await self._loop.connect_accepted_socket(lambda: connection, sock)  # type: ignore[type-var]
-        except OSError:
-            sock.close()  # it broke before it began
-            if connection.transport is None:
-                self._context.closed()
 
     # -- out of descriptors --------------------------------------------------------------------------------------------------
 

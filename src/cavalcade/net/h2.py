@@ -174,7 +174,7 @@ class H2Connection(Link):
             engine.take_output()
             return
         while data := engine.take_output():
-            self.write_now(data)
+            self.transport.write(data)
             if engine.waiting and not self.write_paused:
                 engine.send_waiting()
         if self.write_paused and transport.get_write_buffer_size() > limits.H2_HELD_OUTPUT_BYTES:
@@ -252,7 +252,7 @@ class H2Connection(Link):
         self.engine.close()
         self.abandon()
         if not self.transport.is_closing():
-            self.write_now(self.engine.take_output())
+            self.transport.write(self.engine.take_output())
             self.linger()
 
     def linger(self) -> None:

@@ -13,7 +13,7 @@ from cavalcade.errors import PeerError
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.link import FIRST_BYTE, NOTHING, Link
 from cavalcade.net.tls import HTTP2, Tls
-from cavalcade.net.tls_transport import TlsTransport, put, reason
+from cavalcade.net.tls_transport import TlsTransport, reason
 from cavalcade.types import Address
 
 HANDSHAKE = 0x16  # the type of the first record of every TLS connection (RFC 8446 section 5.1)
@@ -128,7 +128,7 @@ class Handshake(Link):
     def flush(self) -> None:
         assert self.outgoing is not None
         if self.outgoing.pending and not self.transport.is_closing():
-            put(self.transport, self.fd, self.outgoing.read())
+            self.transport.write(self.outgoing.read())
 
     # -- what every link has -------------------------------------------------------------------------------------------------
 

@@ -32,8 +32,6 @@ cdef class Link:
     cpdef attach(self, transport)
     cpdef succeed(self, Link before)
     cpdef connection_lost(self, error)
-    @cython.locals(sent=Py_ssize_t)
-    cpdef write_now(self, data)
     cpdef pause_writing(self)
     cpdef resume_writing(self)
     cpdef end_turn(self)

@@ -6,7 +6,6 @@ No timer belongs to a connection: it stores until when it may stay as it is, and
 from __future__ import annotations
 
 import asyncio
-import os
 import select
 import socket
 import struct
@@ -133,23 +132,6 @@ class Link:
         self.write_paused = False
         self.abandon()
         self.wake_writers()
-
-    def write_now(self, data: bytes) -> None:
-        """Give a whole small response to the kernel at once, around the transport: its queue costs more than the system call.
-
-        Only while the transport has nothing queued, or bytes would overtake each other, and is not closing, or the descriptor could
-        already be somebody else's: both loops mark a transport as closing before they close its descriptor.
-        """
-        transport = self.transport
-        if self.secure or transport.is_closing() or transport.get_write_buffer_size():
-            transport.write(data)
-            return
-        try:
-            sent = os.write(self.fd, data)
-        except OSError:  # full, or broken: the transport knows what to do
-            sent = 0
-        if sent != len(data):
-            transport.write(data[sent:])
 
     # -- backpressure ----------------------------------------------------------------------------------------------------------
 

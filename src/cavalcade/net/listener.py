@@ -8,6 +8,8 @@ import os
 import socket
 import sys
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import msgspec
 
@@ -15,6 +17,8 @@ import msgspec
 # `tcpi_last_data_recv`, in milliseconds, which of a connection that has sent nothing counts from its beginning.
 TCP_INFO_UNACKED = 24
 TCP_INFO_LAST_DATA_RECV = 52
+
+STREAM = int(socket.SOCK_STREAM)
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,25 @@ class Listener:
     address: str
     file: tuple[int, int] | None = None  # device and inode of a socket file, to know it again when it is to be removed
     proxy_protocol: bool = False  # every connection begins with a PROXY header
+
+    @cached_property
+    def is_unix(self) -> bool:
+        return self.sock.family == socket.AF_UNIX
+
+    @cached_property
+    def own_name(self) -> tuple[str, int] | None:
+        """What our side of every connection to it is called; None where it is bound to all addresses, and each may have another."""
+        name = self.sock.getsockname()
+        return None if name[0] in ("0.0.0.0", "::") else (name[0], name[1])
+
+    @cached_property
+    def _family(self) -> int:
+        return int(self.sock.family)
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """What `socket.accept()` gives, 1.4 us sooner: that makes an enum of the family and another of the type for each."""
+        fd, address = self.sock._accept()  # type: ignore[attr-defined, unused-ignore]
+        return socket.socket(self._family, STREAM, 0, fd), address
 
 
 class Inherited(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""A transport that speaks TLS: to the connection above it is one like any other, to the loop's transport below it is a protocol.
+"""A transport that speaks TLS: to the connection above it is one like any other, to the plaintext one below it is a protocol.
 
 The loops have such a layer of their own. This one is the same on each of them; it ends its own side while it reads on, as a plain
 socket can, so that a response is not destroyed by a close; it has no timers, because the sweep has all deadlines; it knows what was
@@ -7,7 +7,6 @@ sent before there was any TLS; and it holds no buffer for an idle connection. Op
 
 from __future__ import annotations
 
-import os
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -19,29 +18,11 @@ if TYPE_CHECKING:
 RECORD_BYTES = 16 * limits.KIB  # RFC 8446 section 5.1: no record holds more
 
 
-def put(raw: Any, fd: int, data: bytes) -> None:
-    """Give bytes to the kernel at once, around the transport, whose queue costs more than the system call.
-
-    Only while it has nothing queued, or bytes would overtake each other, and is not closing, or the descriptor could already be
-    somebody else's: both loops mark a transport as closing before they close its descriptor.
-    """
-    if raw.is_closing() or raw.get_write_buffer_size():
-        raw.write(data)
-        return
-    try:
-        sent = os.write(fd, data)
-    except OSError:  # full, or broken: the transport knows what to do
-        sent = 0
-    if sent != len(data):
-        raw.write(memoryview(data)[sent:] if sent else data)
-
-
 class TlsTransport:
     """Made when the handshake is done; `link` is what it carries."""
 
     def __init__(self, raw: Any, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, link: Link) -> None:
         self.raw = raw
-        self.fd = raw.get_extra_info("socket").fileno()
         self.tls = tls
         self.incoming = incoming
         self.outgoing = outgoing
@@ -89,7 +70,7 @@ class TlsTransport:
         except ssl.SSLError as error:
             self.fail(error)
             return
-        put(self.raw, self.fd, self.outgoing.read())
+        self.raw.write(self.outgoing.read())
 
     def can_write_eof(self) -> bool:
         return True
@@ -135,6 +116,7 @@ class TlsTransport:
     def connection_lost(self, error: BaseException | None) -> None:
         self.input_over = self.output_over = True
         self.link.connection_lost(error)
+        del self.link  # no circle, which only the garbage collector could undo
 
     def pause_writing(self) -> None:
         self.link.pause_writing()
@@ -176,7 +158,7 @@ class TlsTransport:
                 self.complain("it asked for new keys again and again")
                 self.link.abort()
                 return
-            put(self.raw, self.fd, data)
+            self.raw.write(data)
 
     def end_input(self) -> bool:
         """The client sends nothing more; True where the connection is closed for it."""
@@ -198,7 +180,7 @@ class TlsTransport:
         except ssl.SSLError:  # it would wait for the client's; or TLS is broken already
             pass
         if self.outgoing.pending:
-            put(self.raw, self.fd, self.outgoing.read())
+            self.raw.write(self.outgoing.read())
 
     def fail(self, error: ssl.SSLError) -> None:
         """What came is not TLS, or not whole: nothing that follows can be understood."""
@@ -207,7 +189,7 @@ class TlsTransport:
         self.input_over = self.output_over = True
         self.complain(f"TLS: {reason(error)}")
         if self.outgoing.pending:
-            put(self.raw, self.fd, self.outgoing.read())  # the alert
+            self.raw.write(self.outgoing.read())  # the alert
         self.raw.abort()
 
     def complain(self, why: str) -> None:

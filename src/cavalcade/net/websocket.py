@@ -37,7 +37,7 @@ class WebSocketLink(Link):
         """What came behind the request, before the answer to it."""
         if self.before is not None:
             rest = self.before.rest
-            self.before.close()
+            self.before.release()
             self.before = None
             self.resume_reading()
             if rest:
@@ -56,7 +56,7 @@ class WebSocketLink(Link):
             if not self.closed:
                 self.end_turn()  # broken a moment ago; that it is lost we are told in the next turn
             return
-        self.write_now(data)
+        self.transport.write(data)
         self.turn_bytes += len(data)
         if self.turn_bytes > limits.WRITE_TURN_BYTES:
             self.end_turn()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from cavalcade import limits
 from cavalcade.errors import AppProtocolError, NotImplementedByServer, PeerError
@@ -56,6 +57,10 @@ for _name in _COMMON:
 # As an app gives it -> (what goes before the value, the end of the line before included; kind).
 RESPONSE_NAMES: dict[bytes, tuple[bytes, int]] = {}
 
+# A whole field of a response, (name, value), that has been checked -> (its line, with the line end before it; kind; Content-Length or -1).
+RESPONSE_FIELDS: dict[object, tuple[bytes, int, int]] = {}
+RESPONSE_FIELD_KEPT_BYTES = 64  # of a value; longer ones are rarely the same again
+
 METHODS: dict[bytes, str] = {name.encode(): name for name in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"]}
 
 # Without the line end: every field line brings the one before it.
@@ -98,6 +103,28 @@ def learn_response_name(name: object) -> tuple[bytes, int]:
     entry = (b"\r\n" + name + b": ", _KINDS.get(name.lower(), PLAIN))
     if len(RESPONSE_NAMES) < TABLE_MAX and len(name) <= 64:
         RESPONSE_NAMES[name] = entry
+    return entry
+
+
+def learn_response_field(field: Any) -> tuple[bytes, int, int]:
+    """The entry of a field that is not in the table, as an app gives it. Raises `AppProtocolError` where it cannot go onto the wire."""
+    try:
+        name, value = field
+    except (TypeError, ValueError):
+        raise explain_bad_headers([]) from None
+    prefix, kind = RESPONSE_NAMES.get(name) or learn_response_name(name)
+    try:
+        line = prefix + value
+    except TypeError:
+        raise explain_bad_headers([(name, value)]) from None
+    # The line end before it is ours, and the only one that is allowed.
+    if line.count(b"\n") != 1 or line.count(b"\r") != 1 or b"\0" in line or (kind and not isinstance(value, bytes)):
+        raise explain_bad_headers([(name, value)])
+    entry = (line, kind, response_length(value) if kind == CONTENT_LENGTH else -1)
+    if type(field) is tuple and type(value) is bytes and len(value) <= RESPONSE_FIELD_KEPT_BYTES:
+        if len(RESPONSE_FIELDS) >= TABLE_MAX:
+            RESPONSE_FIELDS.clear()
+        RESPONSE_FIELDS[field] = entry
     return entry
 
 

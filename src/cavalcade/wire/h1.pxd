@@ -37,6 +37,7 @@ cdef class H1(Responses):
     cpdef feed(self, bytes data)
     cpdef next_request(self)
     cpdef close(self)
+    cpdef release(self)
     cpdef bint idle(self)
     cpdef bint due(self)
     @cython.locals(size=Py_ssize_t, end=Py_ssize_t, tail=bytes, rest=bytes, upgrade=bint, first=int)

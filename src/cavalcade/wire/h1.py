@@ -16,6 +16,7 @@ This file is plain Python and, compiled with the h1.pxd beside it, an extension 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import httptools
 
@@ -56,8 +57,8 @@ class H1(Responses):
 
     def __init__(self, sink: Sink, rules: Rules) -> None:
         super().__init__(rules)
-        self.sink = sink
-        self.parser = httptools.HttpRequestParser(self)
+        self.sink: Any = sink
+        self.parser: Any = httptools.HttpRequestParser(self)
         self.state = HEAD
         self.feeding = False
         self.rest = b""  # bytes behind the message that is being answered, not parsed yet
@@ -130,6 +131,11 @@ class H1(Responses):
         """Whatever comes now is not for us."""
         self.state = CLOSED
         self.rest = b""
+
+    def release(self) -> None:
+        """Close for good. Without the circles of references the memory is free at once, and not when the garbage collector comes by."""
+        self.close()
+        self.sink = self.parser = None
 
     def due(self) -> bool:
         """Is there something to go on with, as soon as others had their turn?"""

@@ -6,7 +6,7 @@ from cavalcade.wire.sink cimport Head
 
 # Compiled, these names of h1_response.py are C variables, and no attributes of the module.
 cdef int CONTENT_LENGTH, PLAIN
-cdef dict LENGTHS, RESPONSE_NAMES, STATUS_LINES
+cdef dict RESPONSE_FIELDS, STATUS_LINES
 
 
 cdef class Rules:
@@ -19,14 +19,15 @@ cdef class Responses:
     cdef public Rules rules
     cdef public Head head
     cdef public bint keep_alive
-    cdef public bytes response_block, response_common
+    cdef public list response_lines
+    cdef public bytes response_common
     cdef public int response_status
     cdef public object response_length, response_left
     cdef public bint response_chunked, response_bodiless, head_due
 
-    @cython.locals(line=bytes, out=list, lines=Py_ssize_t, special=bint, entry=tuple, kind=int, block=bytes)
+    @cython.locals(line=bytes, out=list, special=bint, entry=tuple)
     cpdef start_response(self, status, headers)
-    @cython.locals(before=bytes)
+    @cython.locals(before=bytes, out=list)
     cpdef bytes respond(self, bytes body)
     @cython.locals(before=bytes)
     cpdef tuple frame(self, Py_ssize_t size, bint more)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -87,9 +88,11 @@ def example(name: str) -> Any:
     return pytest.mark.parametrize("site", [name], indirect=True)
 
 
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 
+@needs_curl
 @example("upload")
 @every_protocol
 def test_upload_by_curl(site: Site, protocol: str, tmp_path: Path) -> None:
@@ -133,12 +136,14 @@ def test_events_come_one_by_one(site: Site, protocol: str) -> None:
         assert [next(lines) for _ in range(6)] == ["id: 0", "data: tick 0", "", "id: 1", "data: tick 1", ""]
 
 
+@needs_curl
 @example("sse")
 @every_protocol
 def test_events_by_curl(site: Site, protocol: str) -> None:
     assert site.curl(protocol, "-N", site.url(protocol, "/?count=3")).count(b"data: tick") == 3
 
 
+@needs_curl
 @example("files")
 @every_protocol
 def test_a_file_by_curl(site: Site, protocol: str) -> None:
@@ -166,6 +171,7 @@ def test_many_files_at_once_by_httpx(site: Site, protocol: str) -> None:
     assert all(answer.content == large for answer in asyncio.run(ask()))
 
 
+@needs_curl
 @example("websocket_echo")
 @every_protocol
 def test_posted_bytes_come_back_to_curl(site: Site, protocol: str) -> None:

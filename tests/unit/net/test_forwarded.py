@@ -242,8 +242,8 @@ def test_who_trusts_nobody_on_purpose_is_not_bothered(caplog: pytest.LogCaptureF
 
 def test_a_header_of_a_trusted_proxy_that_would_matter_and_is_not_believed_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
     forwarding = Forwarding(Trusted(("10.0.0.1",)), ("x-forwarded-for",))
-    same = headers("X-Forwarded-Host: test:8000", "X-Forwarded-Port: 443", "X-Forwarded-Proto: https", "Forwarded: for=1.1.1.1")
-    assert forwarding.origin(link(), same) == Origin()
+    same = ("X-Forwarded-Host: test:8000", "X-Forwarded-Port: 443", "X-Forwarded-Proto: https", "Forwarded: for=1.1.1.1")
+    assert forwarding.origin(link(), headers("X-Forwarded-For: 1.1.1.1", *same)) == Origin(("1.1.1.1", 0))
     assert warnings(caplog) == []
     assert forwarding.origin(link(), headers("X-Forwarded-Prefix: /api")) == Origin()
     assert warnings(caplog) == [
@@ -252,6 +252,23 @@ def test_a_header_of_a_trusted_proxy_that_would_matter_and_is_not_believed_is_to
     ]
     forwarding.origin(link(now=200.0), headers("X-Forwarded-Host: example.com"))
     assert warnings(caplog)[-1].startswith("X-Forwarded-Host from trusted 10.0.0.1:4000 not used")
+
+
+@pytest.mark.parametrize(
+    ("believed", "line", "advice"),
+    [
+        (("x-forwarded-for", "x-forwarded-proto"), "Forwarded: for=1.1.1.1", "forwarded"),
+        (("x-forwarded-for", "x-forwarded-prefix"), "Forwarded: for=1.1.1.1", "forwarded,x-forwarded-prefix"),
+        (("forwarded",), "X-Forwarded-For: 1.1.1.1", "x-forwarded-for"),
+    ],
+)
+def test_a_trusted_proxy_that_speaks_of_its_client_in_another_way_only_is_told_of(
+    caplog: pytest.LogCaptureFixture, believed: tuple[str, ...], line: str, advice: str
+) -> None:
+    forwarding = Forwarding(Trusted(("10.0.0.1",)), believed)
+    assert forwarding.origin(link(), headers(line)) == Origin()
+    told = f"{line.partition(':')[0]} from trusted 10.0.0.1:4000 not used; if it sets that header itself, whatever its clients send: "
+    assert warnings(caplog) == [f"{told}--forwarded-headers {advice}"]
 
 
 def test_what_is_remembered_is_bounded_in_number_and_size() -> None:

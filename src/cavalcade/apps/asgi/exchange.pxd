@@ -7,8 +7,6 @@ from cavalcade.apps.stream cimport Serving
 # Compiled, these names of exchange.py are C variables, and no attributes of the module.
 cdef int BODY, COMPLETE, DEBUG, FILE, HINT, NOTHING, PATH, SEND_FILE, START, STARTED, TRAILERS, WRITE
 cdef list LEGAL
-cdef object _Task
-cdef bint _EAGER
 
 
 cdef class Done:
@@ -31,7 +29,7 @@ cdef class Exchange:
     @cython.locals(serving=Serving)
     cpdef begin(self)
     cpdef receive(self)
-    @cython.locals(legal=dict)
+    @cython.locals(legal=dict, step=int)
     cpdef send(self, message)
     cpdef dict take_news(self)
     cpdef wake(self)

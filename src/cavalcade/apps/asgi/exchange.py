@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Coroutine, Generator
 from typing import Any
 
@@ -37,9 +36,6 @@ from cavalcade.apps.stream import Serving, Stream, add_waiter, wake_all
 from cavalcade.errors import AppProtocolError
 
 log = logging.getLogger("cavalcade")
-
-_Task = asyncio.Task
-_EAGER = sys.version_info >= (3, 12)
 
 
 class Done:
@@ -87,16 +83,11 @@ class Exchange:
         self.task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Call the app. On Python 3.12 and later it runs at once, up to where it first waits."""
+        """Call the app, which runs at once, up to where it first waits."""
         serving = self.serving
         serving.running[self] = None
         coroutine = waits.run(self)
-        context = serving.context.copy()
-        # One name for all: making up another for each would cost more than the rest of the call.
-        if _EAGER:
-            self.task = _Task(coroutine, loop=serving.loop, name="request", context=context, eager_start=True)  # type: ignore[call-arg, unused-ignore]
-        else:
-            self.task = _Task(coroutine, loop=serving.loop, name="request", context=context)
+        self.task = serving.starter.start(coroutine, serving.context.copy())
 
     # -- the app's side ------------------------------------------------------------------------------------------------------
 
@@ -110,10 +101,10 @@ class Exchange:
         try:
             kind = message["type"]
             legal = LEGAL[self.sent]
-            step = legal.get(kind)
+            step = legal.get(kind, 0)
         except (TypeError, KeyError):
             raise violation(self.sent, message) from None
-        if step is None:
+        if step == 0:
             raise violation(self.sent, message)
         if self.gone:
             raise waits.ClientDisconnected("the client is gone")

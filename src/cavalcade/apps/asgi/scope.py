@@ -29,6 +29,7 @@ class Offered(dict[str, Any]):
 
 
 _OFFERED = Offered()
+_ASGI: dict[str, Any] = {"version": "3.0", "spec_version": "2.5"}
 
 
 def extensions(serving: Serving, *, debug: bool) -> dict[str, Any]:
@@ -42,8 +43,9 @@ def extensions(serving: Serving, *, debug: bool) -> dict[str, Any]:
 def template(
     serving: Serving, scheme: str, client: Address | None, server: Address | None, tls: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What all requests of one connection have in common. `tls` is the extension of that name (ASGI TLS extension 0.2)."""
-    return {
+    """What all requests of one connection have in common, and a place for all that they have not: a copy that gets no further key is
+    made in one piece. `tls` is the extension of that name (ASGI TLS extension 0.2)."""
+    template: dict[str, Any] = {
         "type": "http",
         "asgi": None,
         "http_version": "1.1",
@@ -52,7 +54,15 @@ def template(
         "scheme": scheme,
         "root_path": serving.root_path,
         "extensions": tls,
+        "method": None,
+        "path": None,
+        "raw_path": None,
+        "query_string": None,
+        "headers": None,
     }
+    if serving.state is not None:
+        template["state"] = None
+    return template
 
 
 def on_behalf(template: dict[str, Any], client: Address | None, scheme: str, root_path: str | None) -> dict[str, Any]:
@@ -70,7 +80,7 @@ def on_behalf(template: dict[str, Any], client: Address | None, scheme: str, roo
 def build(serving: Serving, template: dict[str, Any], head: Head) -> dict[str, Any]:
     """The scope of one request. It is the app's to change: nothing in it is shared with another request."""
     scope = template.copy()
-    scope["asgi"] = {"version": "3.0", "spec_version": "2.5"}
+    scope["asgi"] = _ASGI.copy()
     scope["http_version"] = head.version
     scope["method"] = head.method
     root_path = template["root_path"]

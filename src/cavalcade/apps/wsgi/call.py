@@ -30,7 +30,7 @@ class WsgiCall:
     headers: list[tuple[bytes, bytes]]  # what the app has said with start_response; there when `status` is not 0
 
     def take(self, service: Service, stream: Stream, head: Head, template: dict[str, Any]) -> None:
-        """Be the call of this request. A method, for `__init__` of a base class costs more than that of a compiled one."""
+        """Be the call of this request. No `__init__`: compiled, a method of a base class is called at once, and its `__init__` is not."""
         self.service = service
         self.serving: Serving = service.serving
         self.stream = stream

@@ -1,0 +1,287 @@
+"""The transport of every client connection, on either loop: the loop only says when the socket is ready, the rest is done here.
+
+The loops have transports of their own. This one begins without a task: what a new client has sent already is read at once, and one that
+asks for one thing and leaves is often served and closed before the loop has ever watched its socket. What is written in one turn of the
+loop goes out at the end of it, for all connections one after the other: a kernel that has to wake somebody up for each write does so
+once, and several writes to one connection are one. Pausing and giving the descriptor away are trivial.
+
+It does what an asyncio transport does (asyncio, "Transports and Protocols"), as far as the protocols here ask for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import Any
+
+from cavalcade import limits
+
+HOLD_BYTES = limits.WRITE_HOLD_BYTES
+READ_BYTES = limits.READ_BYTES
+READ_MAX_BYTES = limits.READ_MAX_BYTES
+
+
+class Turn:
+    """What the transports of one loop do at the end of its turn."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.waiting: list[Transport] = []
+
+    def add(self, transport: Transport) -> None:
+        """Call its `end_turn()`. At most once for each turn, which the transport knows."""
+        if not self.waiting:
+            self.loop.call_soon(self.end)
+        self.waiting.append(transport)
+
+    def end(self) -> None:
+        waiting = self.waiting
+        self.waiting = []
+        for transport in waiting:
+            try:
+                transport.end_turn()
+            except Exception as error:  # noqa: BLE001  the border of one connection: it must not be the end of the others
+                transport.fail(error)
+
+
+class Transport:
+    """Over a connected stream socket, which is non-blocking and its own from now on."""
+
+    def __init__(self, turn: Turn, sock: socket.socket, protocol: Any) -> None:
+        self.turn = turn
+        self.loop = turn.loop
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.protocol = protocol
+        self.in_turn = False  # `end_turn` will be called
+        self.wanted = True  # the protocol wants to read
+        self.watching = False  # the loop tells when there is something
+        self.eof_seen = False
+        self.blocked = False  # the socket is full; the loop tells when it is no longer
+        self.closing = False
+        self.lost = False  # it has told so, or will in this turn
+        self.eof_due = False  # our side ends behind what is held
+        self.eof_sent = False
+        self.error: BaseException | None = None
+        self.read_bytes = READ_BYTES
+        self.held: list[bytes | memoryview] = []
+        self.size = 0  # of what is held
+        self.high = limits.WRITE_HIGH_BYTES
+        self.low = limits.WRITE_HIGH_BYTES // 4
+        self.paused = False  # the protocol was told to write no more
+
+    def start(self) -> None:
+        """Tell the protocol, read what is there already, then watch."""
+        try:
+            self.protocol.connection_made(self)
+        except Exception as error:  # noqa: BLE001  the border of one connection: it must not be the end of the others
+            self.fail(error)
+        if self.wanted and not self.closing:
+            self.read()
+        self.watch()
+
+    # -- what is asked of any transport ----------------------------------------------------------------------------------------
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.sock if name == "socket" else default
+
+    def get_protocol(self) -> Any:
+        return self.protocol
+
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    # -- reading -----------------------------------------------------------------------------------------------------------------
+
+    def pause_reading(self) -> None:
+        self.wanted = False
+        if self.watching:
+            self.watching = False
+            self.loop.remove_reader(self.fd)
+
+    def resume_reading(self) -> None:
+        self.wanted = not self.eof_seen
+        self.watch()
+
+    def watch(self) -> None:
+        if self.wanted and not self.watching and not self.closing:
+            self.watching = True
+            self.loop.add_reader(self.fd, self.read)
+
+    def read(self) -> None:
+        try:
+            data = os.read(self.fd, self.read_bytes)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self.lose(error)
+            return
+        try:
+            if data:
+                if len(data) == self.read_bytes and len(data) < READ_MAX_BYTES:
+                    self.read_bytes *= 2  # it has much to say
+                self.protocol.data_received(data)
+            else:
+                self.eof_seen = True
+                self.pause_reading()
+                if not self.protocol.eof_received():
+                    self.close()
+        except Exception as error:  # noqa: BLE001  the border of one connection: it must not be the end of the others
+            self.fail(error)
+
+    # -- writing -----------------------------------------------------------------------------------------------------------------
+
+    def get_write_buffer_size(self) -> int:
+        return self.size
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.high = limits.WRITE_HIGH_BYTES if high is None else high
+        self.low = self.high // 4 if low is None else low
+        self.tell_size()
+
+    def write(self, data: bytes | memoryview) -> None:
+        if self.closing or self.eof_due or not data:
+            return
+        self.held.append(data)
+        self.size += len(data)
+        if self.blocked:
+            self.tell_size()
+        elif self.size > HOLD_BYTES:
+            self.push()
+        elif not self.in_turn:
+            self.in_turn = True
+            self.turn.add(self)
+
+    def push(self) -> None:
+        """Give the kernel what is held, now."""
+        held = self.held
+        while held and not self.blocked:
+            if len(held) > 1 and self.size <= limits.JOIN_BYTES:
+                held[:] = [b"".join(held)]
+            try:
+                sent = os.write(self.fd, held[0]) if len(held) == 1 else os.writev(self.fd, held[: limits.WRITE_PIECES])
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as error:
+                self.lose(error)
+                return
+            if sent == self.size:
+                held.clear()
+                self.size = 0
+            else:
+                self.drop(sent)
+        if self.eof_due and not self.eof_sent and not held:
+            self.send_eof()
+        self.tell_size()
+
+    def drop(self, sent: int) -> None:
+        """The kernel has taken so much of what is held; it takes no more for now if that is not all that it was given."""
+        held = self.held
+        self.size -= sent
+        pieces = 0
+        for piece in held[: limits.WRITE_PIECES]:
+            if sent < len(piece):
+                break
+            sent -= len(piece)
+            pieces += 1
+        given = min(len(held), limits.WRITE_PIECES)
+        del held[:pieces]
+        if pieces < given:
+            held[0] = memoryview(held[0])[sent:]
+            self.blocked = True
+            self.loop.add_writer(self.fd, self.on_room)
+
+    def on_room(self) -> None:
+        """The socket is no longer full."""
+        self.unblock()
+        try:
+            self.push()
+        except Exception as error:  # noqa: BLE001  the border of one connection: it must not be the end of the others
+            self.fail(error)
+        if self.closing and not self.size:
+            self.lose(None)
+
+    def unblock(self) -> None:
+        if self.blocked:
+            self.blocked = False
+            self.loop.remove_writer(self.fd)
+
+    def tell_size(self) -> None:
+        """Tell the protocol when too much is held, and when that is over."""
+        if self.paused:
+            if self.size <= self.low:
+                self.paused = False
+                self.protocol.resume_writing()
+        elif self.size > self.high:
+            self.paused = True
+            self.protocol.pause_writing()
+
+    # -- the end -----------------------------------------------------------------------------------------------------------------
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        """End our side behind what was written, and read on."""
+        if not self.closing and not self.eof_due:
+            self.eof_due = True
+            self.push()
+
+    def send_eof(self) -> None:
+        self.eof_sent = True
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the client is gone, and we shall read so
+
+    def close(self) -> None:
+        """Close after what was written has gone out."""
+        if not self.closing:
+            self.closing = True
+            self.pause_reading()
+            self.push()
+            if not self.size:
+                self.lose(None)
+
+    def abort(self) -> None:
+        """Close now; what the kernel does not take at once is lost."""
+        if not self.lost:
+            self.closing = True
+            self.push()
+            self.lose(None)
+
+    def lose(self, error: BaseException | None) -> None:
+        """It is over; the protocol is told at the end of the turn, and not from inside of something that it does."""
+        if self.lost:
+            return
+        self.lost = self.closing = True
+        self.error = error
+        self.pause_reading()
+        self.unblock()
+        self.held.clear()
+        self.size = 0
+        self.paused = False
+        if not self.in_turn:
+            self.in_turn = True
+            self.turn.add(self)
+
+    def fail(self, error: BaseException) -> None:
+        """The protocol has failed, which should not happen."""
+        message = "a connection of ours failed"
+        self.loop.call_exception_handler({"message": message, "exception": error, "transport": self, "protocol": self.protocol})
+        self.lose(error)
+
+    def end_turn(self) -> None:
+        self.in_turn = False
+        if not self.lost:
+            self.push()
+            return
+        try:
+            self.protocol.connection_lost(self.error)
+        finally:
+            self.protocol = self.error = None  # no circle, which only the garbage collector could undo
+            self.sock.close()
