@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ OUR_EXTRAS = ("fastapi", "h2")
 BUILDS = {"compiled": {"CAVALCADE_REQUIRE_COMPILED": "1"}, "pure": {"CAVALCADE_PURE": "1"}}
 
 VERSION = "import platform; print(platform.python_implementation(), platform.python_version())"
+NAME = re.compile(r"[\w-]*")
 PACKAGES = """
 import importlib.metadata as m, json, re
 print(json.dumps({re.sub("[-_.]+", "-", each.name).lower(): each.version for each in m.distributions()}))
@@ -110,9 +112,10 @@ def install_peers(found: Environments, python: str, name: str, say: Callable[[st
                 try:
                     place.pip("--upgrade", requirement)
                 except NotInstalled as error:
-                    reasons[requirement.partition("[")[0].replace("_", "-")] = f"it could not be installed: {error}"
+                    reasons[NAME.findall(requirement)[0].replace("_", "-")] = f"it could not be installed: {error}"
         kept.write_text(json.dumps(reasons))
-        place.done()
+        if not reasons:  # or it is tried again next time
+            place.done()
     found.reasons |= json.loads(kept.read_text())
     return place
 

@@ -63,14 +63,12 @@ async def awaiting(name):
 
 @app.get("/thread/{name}")
 def threaded(name):
-    while not (HERE / name).exists():
-        time.sleep(0.01)  # in a thread
+    while not (HERE / name).exists(): time.sleep(0.01)  # in a thread
 
 
 @app.get("/block/{name}")
 async def blocking(name):
-    while not (HERE / name).exists():
-        time.sleep(0.01)  # blocks
+    while not (HERE / name).exists(): time.sleep(0.01)  # blocks
 
 
 @app.get("/fail")
@@ -86,8 +84,7 @@ HERE = Path(__file__).parent
 
 
 def app(environ, start_response):
-    while not (HERE / environ["PATH_INFO"].strip("/")).exists():
-        time.sleep(0.01)  # in the pool
+    while not (HERE / environ["PATH_INFO"].strip("/")).exists(): time.sleep(0.01)  # in the pool
     start_response("204 No Content", [])
     return []
 """

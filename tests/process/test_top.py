@@ -183,33 +183,24 @@ def test_in_a_narrow_terminal_whole_columns_are_left_out(server: LiveServer, fol
     pytest.importorskip("rich", reason="top draws with rich")
     with Terminal("top", "--control", str(folder / "c.sock"), columns=80) as terminal:
         assert "…" not in terminal.until(r"slot▲ .*")
-        assert terminal.quit() == 0
+        terminal.process.send_signal(signal.SIGINT)  # the other way to quit
+        assert terminal.wait() == 0
+        assert terminal.restored()
 
 
-def test_it_goes_on_with_the_server_that_takes_over(folder: Path) -> None:
+def test_it_goes_on_with_the_server_that_takes_over_and_says_when_that_has_gone(folder: Path) -> None:
     pytest.importorskip("rich", reason="top draws with rich")
     with LiveServer("main:app", "--control", "new.sock", "--lifespan", "off", cwd=folder) as server:
-        with Terminal("top", "--control", str(folder / "new.sock")) as terminal:
+        with Terminal("top", "--control", str(folder / "new.sock"), "--interval", "0.1") as terminal:
             terminal.until(rf"pid {server.pid}, ")
             server.signal(signal.SIGUSR2)
             successor = int(server.wait_line(r"upgraded: whoever connects from now on is served by pid (\d+)", WAIT_S)[1])
             terminal.until(rf"pid {successor}, ")
-            terminal.process.send_signal(signal.SIGINT)
-            assert terminal.wait() == 0
-            assert terminal.restored()
-        os.kill(successor, signal.SIGTERM)
-        server.wait_exit(0)
-
-
-def test_it_says_when_the_server_has_gone_and_leaves_the_terminal_as_it_was(folder: Path) -> None:
-    pytest.importorskip("rich", reason="top draws with rich")
-    with LiveServer("main:app", "--control", "gone.sock", "--lifespan", "off", cwd=folder) as server:
-        with Terminal("top", "--control", str(folder / "gone.sock")) as terminal:
-            terminal.until("choose")
-            server.stop()
+            os.kill(successor, signal.SIGTERM)
             assert terminal.wait() == 1
             assert "There is no control socket" in terminal.said
             assert terminal.restored()
+        server.wait_exit(0)
 
 
 def test_once_and_json_are_for_a_pipe(server: LiveServer, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ def last(worker: WorkerStatus) -> str:
 _STATES = ("stopped", "blocked", "booting", "draining", "ready")
 
 COLUMNS = (
-    Column("slot", lambda worker: str(worker.slot or "-"), lambda worker: worker.slot, downwards=False),
+    Column("slot", lambda worker: str(worker.slot), lambda worker: worker.slot, downwards=False),
     Column("worker", lambda worker: str(worker.id), lambda worker: worker.id, downwards=False),
     Column("pid", lambda worker: str(worker.pid or "-"), lambda worker: worker.pid, downwards=False),
     Column("gen", lambda worker: str(worker.generation), lambda worker: worker.generation),

@@ -30,7 +30,7 @@ export class Chart {
     this.format = format;
     this.least = least;
     this.points = []; // { at, values: Map of name to number }
-    this.names = []; // each has its place, and so its colour, for good
+    this.names = []; // the place is the colour
     this.span = FIRST_SPAN_S; // seconds that are shown
     this.picked = null; // the time under the pointer or the keyboard
     this.figure = document.createElement("figure");

@@ -46,7 +46,7 @@ function span(seconds) {
 
 const scale = (seconds) => (seconds === 0 ? "0" : brief(seconds));
 const mebibytes = (bytes) => (bytes ? `${Math.round(bytes / 1048576)} MiB` : "–");
-const slotName = (worker) => `slot ${worker.slot || worker.id}`;
+const slotName = (worker) => `slot ${worker.slot}`;
 const state = (worker) => (worker.stopped ? "stopped" : worker.blocked ? "blocked" : worker.phase);
 
 // -- now -------------------------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ function showCharts(status) {
 
 // Each: title, value, classes of the cell, tone.
 const WORKER_COLUMNS = [
-  ["Slot", (worker) => worker.slot || "–"],
+  ["Slot", (worker) => worker.slot],
   ["Worker", (worker) => worker.id],
   ["Pid", (worker) => worker.pid || "–"],
   ["Generation", (worker) => worker.generation],
