@@ -7,6 +7,7 @@
 #   make bench-docs   put what `make bench` has measured into docs/performance.md
 #   make bench-overhead   what supervision costs: all of it against none (needs wrk and valgrind)
 #   make bench-access-log   what an access line costs, in instructions (needs valgrind)
+#   make bench-metrics   what the metrics cost a request, in instructions and in time (needs wrk and valgrind)
 #   make bench-async   one FastAPI app behind uvicorn, gunicorn + uvicorn worker and Cavalcade: does it stay asynchronous?
 #   make faults   reload, recycle, break, scale, kill and stop a server under traffic, and count the lost requests: none
 #   make faults-peers   the same for gunicorn + uvicorn-worker, uvicorn, granian and hypercorn, where they offer it
@@ -30,7 +31,7 @@ SOURCES := $(shell find src -name '*.py' -o -name '*.pxd' -o -name 'py.typed')
 # `make PORT=9000 demo` is for this file; the server itself would read PORT too.
 unexport PORT
 
-.PHONY: demo test test-compiled tools lint types pytest bench bench-docs bench-overhead bench-access-log bench-async faults faults-peers format docs clean
+.PHONY: demo test test-compiled tools lint types pytest bench bench-docs bench-overhead bench-access-log bench-metrics bench-async faults faults-peers format docs clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.installed
@@ -69,6 +70,9 @@ bench-overhead: $(VENV)/.installed
 
 bench-access-log: $(VENV)/.installed $(COMPILED)/.installed
 	$(BIN)/python bench/access_log.py --python $(COMPILED)/bin/python $(BENCH_ARGS)
+
+bench-metrics: $(COMPILED)/.installed
+	$(VENV)/bin/python bench/metrics_cost.py --python $(COMPILED)/bin/python $(BENCH_ARGS)
 
 bench-async: $(VENV)/.installed $(PEERS)/.installed
 	@$(BIN)/python bench/async_answer.py --peers-python $(PEERS)/bin/python $(BENCH_ARGS)

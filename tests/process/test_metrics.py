@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 import httpx
+import websockets.sync.client
 from prometheus_client.parser import text_string_to_metric_families
 
 from cavalcade.testing import LiveServer
@@ -132,3 +135,108 @@ def test_totals_never_go_down(project: Any, load: Loaded) -> None:
         values = scrape(project)
         assert value(values, "requests_total", "GET", "2xx") >= len(traffic.answers) - 1
         assert value(values, "request_duration_seconds_bucket", "+Inf") == value(values, "requests_total", "GET", "2xx")
+
+
+STALLING = """
+import asyncio, time
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise NotImplementedError
+    if scope["path"] == "/thread":
+        await asyncio.to_thread(time.sleep, 0)
+    elif scope["path"] == "/one":
+        time.sleep(0.6)
+    elif scope["path"] == "/other":
+        time.sleep(0.35)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+"""
+
+
+def test_stalls_are_counted_by_place_with_the_requests_that_waited_and_their_delay(project: Any) -> None:
+    """In the metrics and in the status, the worst first; also after several, and beside idle threads of a pool, which have stacks too."""
+    project.deploy_text(STALLING)
+    with project.server("--control", "c.sock", workers=1) as server:
+        get(server, "/thread")
+        for number in range(4):
+            get(server, "/other")
+            until(project, lambda values, count=number + 1: value(values, "stalls_total", "main.py:12 app()") == count)  # type: ignore[misc]
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(socket.create_connection(server.address)) for _ in range(3)]
+            for client, path in zip(clients, ("/one", "/", "/"), strict=True):
+                client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+                if path == "/one":
+                    until(project, lambda values: value(values, "worker_loop_lag_seconds", "1", "1") > 0.05)
+            for client in clients:
+                assert client.makefile("rb").read().endswith(b"ok")
+        values = until(project, lambda values: value(values, "stalls_total", "main.py:10 app()") == 1)
+        assert value(values, "stall_requests_total", "main.py:10 app()") == 2
+        assert value(values, "stall_seconds_total", "main.py:10 app()") > 0.5
+        assert 0.5 < value(values, "stall_delay_seconds_total", "main.py:10 app()") < WAIT_S
+        stalls = ask(project, "/status").json()["stalls"]
+        assert {stall["place"]: (stall["count"], stall["requests"]) for stall in stalls} == {
+            "main.py:12 app()": (4, 0),
+            "main.py:10 app()": (1, 2),
+        }
+        assert stalls == sorted(stalls, key=lambda stall: -stall["seconds"])
+
+
+def test_connections_are_told_by_protocol_messages_and_bytes_are_counted_and_a_queue_for_threads_is_seen(project: Any) -> None:
+    project.deploy_text(BUSY)
+    with project.server("--control", "c.sock", "--loop", "asyncio", workers=1) as server:  # it shows the executor that an app sets
+        with websockets.sync.client.connect(server.url.replace("http", "ws")) as websocket, contextlib.ExitStack() as stack:
+            websocket.send("hello")
+            assert websocket.recv() == "hello"
+            idle = [stack.enter_context(socket.create_connection(server.address)) for _ in range(2)]
+            values = until(project, lambda values: value(values, "protocol_connections", "http/1.1") == 2)
+            assert value(values, "protocol_connections", "websocket") == 1
+            assert value(values, "connections") == 3
+            for direction in ("sent", "received"):
+                assert value(values, "websocket_messages_total", direction) == 1
+                assert value(values, f"{direction}_bytes_total") > 5
+            for client in idle:
+                client.sendall(b"POST /threads HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + bytes(1000))
+            values = until(project, lambda values: value(values, "threads_waiting") == 1)
+            assert value(values, "threads_busy") == 1
+            status = ask(project, "/status").json()
+            assert (status["queued"], status["workers"][0]["queued"], status["workers"][0]["threads_busy"]) == (1, 1, 1)
+            assert status["in_flight"] == 3  # the WebSocket is one
+            project.touch("finish")
+            for client in idle:
+                assert client.recv(1000).endswith(b"ok")
+        values = until(project, lambda values: value(values, "requests_total", "POST", "2xx") == 2)
+        assert value(values, "received_bytes_total") > 2000
+        assert value(values, "requests_total", "GET", "1xx") == 1
+        assert value(values, "accept_wait_seconds_count") == value(values, "accepted_connections_total") == 3
+        assert value(values, "request_first_byte_seconds_count") == 3
+
+
+BUSY = """
+import asyncio, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+def wait():
+    while not Path("finish").exists():
+        time.sleep(0.01)
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+        return
+    if scope["path"] == "/threads":
+        await asyncio.get_running_loop().run_in_executor(None, wait)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+"""

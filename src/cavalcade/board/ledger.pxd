@@ -5,7 +5,7 @@ cimport cython
 from cavalcade.board.row cimport Row
 
 # Compiled, these names of ledger.py are C variables, and no attributes of the module.
-cdef int BUCKETS, FIRST_BYTE, LATENCY, OTHER_AT, REQUESTS, SENT
+cdef int BUCKETS, FIRST_BYTE, LATENCY, OTHER_AT, REQUESTS, SENT, STATUSES
 cdef dict METHOD_AT
 cdef tuple BOUNDS_S
 

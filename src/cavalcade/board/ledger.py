@@ -12,6 +12,7 @@ from cavalcade.board.ledger_words import (
     METHODS,
     REQUESTS,
     RESPONSES,
+    STATUSES,
 )
 from cavalcade.board.ledger_words import BYTES_SENT as SENT
 from cavalcade.board.row import Row
@@ -29,7 +30,11 @@ class Ledger(Row):
         """A request is over: `seconds` from its head to the end of its response, `first_byte_s` to the beginning."""
         words = self._words
         at = METHOD_AT.get(method, OTHER_AT)
-        words[at + (status // 100 if status < 600 else 0)] += 1
+        if 100 <= status < 600:
+            words[at + status // 100] += 1
+            words[STATUSES + status - 100] += 1
+        else:
+            words[at] += 1
         words[REQUESTS] += 1
         words[SENT] += sent_bytes
         bucket = bucket_of(seconds)
@@ -43,6 +48,7 @@ class Ledger(Row):
     def refused(self, status: int) -> None:
         """What came was no request that anybody could have answered, and was told so."""
         self._words[OTHER_AT + status // 100] += 1
+        self._words[STATUSES + status - 100] += 1
         self._words[REQUESTS] += 1
 
     def observe(self, histogram: int, seconds: float) -> None:

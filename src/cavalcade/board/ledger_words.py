@@ -35,7 +35,10 @@ HAND_OVERS: Final = 135  # connections given to another worker, alive
 GC_NS: Final = 136  # time in the garbage collector, by generation from here on
 GC_PAUSES: Final = 139
 
-LEDGER_WORDS: Final = 144  # eighteen cache lines
+STATUSES: Final = 144  # responses by status, from 100 on: a word each
+STATUS_WORDS: Final = 500
+
+LEDGER_WORDS: Final = 648  # eighty-one cache lines
 LEDGER_BYTES: Final = LEDGER_WORDS * 8
 
 SINGLE: Final = {
@@ -62,6 +65,8 @@ def _names() -> dict[str, int]:
     for generation in range(3):
         names[f"gc_ns {generation}"] = GC_NS + generation
         names[f"gc_pauses {generation}"] = GC_PAUSES + generation
+    for number in range(STATUS_WORDS):
+        names[f"status {100 + number}"] = STATUSES + number
     return names
 
 

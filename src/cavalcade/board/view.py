@@ -65,9 +65,9 @@ class Board:
         return Sums([sum(words) for words in zip(*ledgers, strict=True)])
 
     def totals(self) -> dict[str, int]:
-        """`sums` by the names that another version of the server understands."""
+        """`sums` by the names that another version of the server understands; of those that are not 0."""
         sums = self.sums()
-        return {name: sums.get(word) for name, word in ledger_words.NAMES.items()}
+        return {name: count for name, word in ledger_words.NAMES.items() if (count := sums.get(word))}
 
     def fold(self, slot: int) -> None:
         """Keep what the dead owner of a slot has counted, and make the slot empty. Only the supervisor does this."""

@@ -26,8 +26,9 @@ KEYS = "up/down choose · s/S sort · o other way · d stacks · r recycle · q 
 IN_STACKS = "up/down scroll · d look again · escape back · q quit"
 LATE_S, VERY_LATE_S = 0.1, 0.25  # of a loop; requests notice
 BUSY = 0.9
+GONE_S = 2.0  # without a server for so long, it has gone
 GAP = 2  # columns of the terminal between two of the table
-_LEAST_USEFUL = ("requests", "conns", "gen", "last reason", "worker", "restarts", "age")  # left out first where there is no room for all
+_LEAST_USEFUL = ("requests", "conns", "worker", "last reason", "restarts", "gen", "age")  # left out first where there is no room for all
 
 
 @dataclass
@@ -42,6 +43,7 @@ class View:
     says: str = ""
     stacks: list[str] = field(default_factory=list)
     scrolled: int = 0
+    lost_at: float = 0.0  # since when there is no server; 0 while there is
 
     def workers(self) -> list[WorkerStatus]:
         """In the order of the table."""
@@ -69,12 +71,27 @@ def watch(find: Callable[[], Instance], interval_s: float) -> None:
             if key and not press(view, key, instance):
                 return
             if monotonic() >= look_at:
-                try:
-                    view.status = msgspec.json.decode(instance.get("status"), type=Status)
-                except ControlError:
-                    instance = find()
-                    view.status = instance.status
+                instance = _look(view, instance, find)
                 look_at = monotonic() + interval_s
+
+
+def _look(view: View, instance: Instance, find: Callable[[], Instance]) -> Instance:
+    """How it is now; the server that was seen, or the one that has taken its place."""
+    try:
+        view.status = msgspec.json.decode(instance.get("status"), type=Status)
+    except ControlError:
+        try:
+            instance = find()
+        except ControlError:  # between two servers there may be a moment without
+            view.lost_at = view.lost_at or monotonic()
+            if monotonic() - view.lost_at > GONE_S:
+                raise
+            view.says = "It does not answer; looking for it again."
+            return instance
+        view.status = instance.status
+    if view.lost_at:
+        view.lost_at, view.says = 0.0, ""
+    return instance
 
 
 # -- keys ------------------------------------------------------------------------------------------------------------------
@@ -158,25 +175,27 @@ def draw(view: View, width: int, height: int) -> Group:
     return Group(*head, _table(view, width, max(1, left - 1 - len(below))), *below)
 
 
-def _fitting(workers: list[WorkerStatus], width: int) -> list[Column]:
-    """The columns there is room for."""
-    widths = {column.title: max(len(column.title) + 1, *(len(column.show(worker)) for worker in workers), 0) + GAP for column in COLUMNS}
+def _fitting(view: View, titles: dict[str, str], width: int) -> list[Column]:
+    """The columns there is room for. `titles` are as they are shown."""
+    workers = view.status.workers
+    widths = {column.title: max(len(titles[column.title]), *(len(column.show(worker)) for worker in workers), 0) for column in COLUMNS}
     columns = list(COLUMNS)
     for title in _LEAST_USEFUL:
-        if sum(widths[column.title] for column in columns) - GAP <= width:
+        if sum(widths[column.title] + GAP for column in columns) - GAP <= width:
             break
         columns = [column for column in columns if column.title != title]
     return columns
 
 
 def _table(view: View, width: int, rows: int) -> Table:
-    columns = _fitting(view.status.workers, width)
+    titles = {column.title: column.title for column in COLUMNS}
     sorted_by = COLUMNS[view.sort]
+    titles[sorted_by.title] += "▼" if sorted_by.downwards != view.turned else "▲"
+    columns = _fitting(view, titles, width)
     table = Table(box=None, padding=(0, GAP // 2), pad_edge=False, expand=False)
     for column in columns:
-        mark = ("▼" if sorted_by.downwards != view.turned else "▲") if column is sorted_by else ""
         table.add_column(
-            f"{column.title}{mark}", justify="left" if column.left else "right", no_wrap=True, overflow="ellipsis", header_style="bold"
+            titles[column.title], justify="left" if column.left else "right", no_wrap=True, overflow="ellipsis", header_style="bold"
         )
     workers, chosen = view.workers(), view.chosen_worker()
     first = max(0, workers.index(chosen) - rows + 1) if chosen is not None else 0

@@ -50,6 +50,10 @@ def together(settings: Settings, origins: Mapping[str, str], cwd: Path) -> list[
         if prefix and not prefix.startswith("/"):
             complain(name, f'"{prefix}" must start with "/": write "/{prefix.strip("/")}"')
     trusted.check(settings, complain)
+    if not settings.statsd_host:
+        for name in ("statsd_prefix", "dogstatsd_tags"):
+            if getattr(settings, name):
+                complain(name, "does nothing without statsd_host, the address of the StatsD server")
     if settings.limit_request_line > settings.limit_request_head:
         complain("limit_request_line", "is more than limit_request_head, which counts the whole head")
     certificates.check(settings, complain)

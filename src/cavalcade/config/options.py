@@ -335,6 +335,18 @@ class Settings:
     server_header: bool = option(True, "Send the Server header.", "responses")
     date_header: bool = option(True, "Send the Date header.", "responses")
 
+    # -- metrics
+    app_metrics: bool = option(
+        True, "Merge what the app counts with prometheus-client, in all workers, into /metrics (see docs/metrics.md).", "metrics"
+    )
+    statsd_host: str = option(
+        "", "Push metrics to StatsD, once a second: host:port (8125 if no port), or unix:/path.", "metrics", metavar="ADDRESS"
+    )
+    statsd_prefix: str = option("", "What the names of these metrics begin with; a dot is put behind it.", "metrics", metavar="PREFIX")
+    dogstatsd_tags: str = option(
+        "", "Tags for every metric, as DogStatsD takes them: env:prod,team:web. With some, labels are sent as tags too.", "metrics"
+    )
+
     # -- logs
     request_id: Literal["off", "make", "trusted", "accept"] = option(
         "off",

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cavalcade.config import addresses, admin, app_tables, certificates, checks, cpus, static_mounts, trusted
+from cavalcade.config import addresses, admin, app_tables, certificates, checks, cpus, static_mounts, statsd, trusted
 from cavalcade.config.options import Settings
 from cavalcade.config.trusted import Trusted
 from cavalcade.config.values import OPTIONS, Option, advise, find, quote, read
@@ -120,6 +120,8 @@ def _normal(option: Option, value: Any) -> Any:
         return tuple(dict.fromkeys(read_one(word) for word in words))
     if option.name == "admin":
         return admin.address(value)
+    if option.name == "statsd_host":
+        return statsd.address(value)
     if option.name in ("admin_open", "admin_hosts"):
         one = admin.open_word if option.name == "admin_open" else admin.host_name
         return tuple(dict.fromkeys(one(word) for item in value for word in item.replace(",", " ").split()))

@@ -99,8 +99,8 @@ def queued_s(sock: socket.socket) -> float | None:
 
 
 def _tcp_info(sock: socket.socket, at: int) -> int | None:
-    """One word of what the kernel knows of a TCP socket, Linux' at least."""
-    if not sys.platform.startswith("linux") or sock.family not in (socket.AF_INET, socket.AF_INET6):
+    """One word of what the kernel knows of a TCP socket, Linux' at least; it knows nothing of others."""
+    if not sys.platform.startswith("linux"):
         return None
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, at + 4)

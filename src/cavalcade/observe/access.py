@@ -29,6 +29,9 @@ Entry = tuple[Any, ...]
 _STATUS_COLOURS = {1: "36", 2: "32", 3: "36", 4: "33", 5: "31"}
 
 _DROPPED_EVERY_S = 60.0
+_SMALL = 2048
+_NUMBERS = [str(number) for number in range(_SMALL)]
+_TENTHS = [f"{number // 10}.{number % 10}" for number in range(_SMALL)]
 _KNOWN, _KNOWN_CHARS = 2048, 200  # texts that are remembered as safe or made so, and the longest of them
 
 
@@ -98,16 +101,19 @@ class AccessLog:
         return None
 
     def _plain_lines(self, batch: list[Entry], now: float) -> bytes:
-        head = f"{stamp(now)} [{self._pid}]"
+        head = f"{stamp(now)} [{self._pid}] "
         known, learn = self._known.get, self._learn
-        return "".join(
-            [
-                f"{head} {known(client) or learn(client)} "
-                f'"{known(method) or learn(method)} {known(target) or learn(target)} HTTP/{version}" '
-                f"{status} {size}B {seconds * 1000:.1f}ms\n"
-                for client, method, target, version, status, size, seconds in batch
-            ]
-        ).encode("ascii")
+        lines = []
+        for client, method, target, version, status, size, seconds in batch:
+            client = known(client) or learn(client)
+            method = known(method) or learn(method)
+            target = known(target) or learn(target)
+            # Small numbers are looked up: to write a float, and even an int, costs more than the rest of the line.
+            tenths = int(seconds * 10000 + 0.5)
+            took = _TENTHS[tenths] if tenths < _SMALL else f"{tenths / 10:.1f}"
+            length = _NUMBERS[size] if size < _SMALL else str(size)
+            lines.append(f'{client} "{method} {target} HTTP/{version}" {_NUMBERS[status]} {length}B {took}ms\n')
+        return (head + head.join(lines)).encode("ascii")
 
     def _learn(self, text: str) -> str:
         """`text` as it may stand in a line. The same clients, methods and targets come again and again, and looking up is cheaper."""

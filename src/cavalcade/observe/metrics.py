@@ -112,10 +112,12 @@ class Histogram:
 Values = Mapping[str, Sequence[tuple[tuple[str, ...], float | Histogram]]]
 
 
-def render(values: Values, accept: str) -> tuple[bytes, str]:
-    """All of `values`, by the name of their family, and the content type that suits the `Accept` header `accept`."""
+def render(values: Values, accept: str, more: Collector | None = None) -> tuple[bytes, str]:
+    """All of `values`, by the name of their family, and `more`, with the content type that suits the `Accept` header `accept`."""
     registry = CollectorRegistry()
     registry.register(_Values(values))
+    if more is not None:
+        registry.register(more)
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
 

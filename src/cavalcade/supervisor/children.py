@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cavalcade.board import layout
 from cavalcade.board.ledger import Ledger
@@ -151,8 +151,9 @@ class WorkerChild:
             self.box.close()
 
 
-def spawn_nursery(control: socket.socket, inherited: Sequence[int]) -> subprocess.Popen[bytes]:
+def spawn_nursery(control: socket.socket, inherited: Sequence[int], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start a nursery: a fresh interpreter, with the flags of this one, that inherits `control` and the given descriptors.
+    `environ` is laid over the environment.
 
     Raises `OSError` where the kernel refuses.
     """
@@ -160,7 +161,7 @@ def spawn_nursery(control: socket.socket, inherited: Sequence[int]) -> subproces
     # break the nursery. The loader puts the app's own directory there when it is time.
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     argv = [sys.executable, *flags, "-P", "-m", "cavalcade.nursery", str(control.fileno())]
-    return subprocess.Popen(argv, pass_fds=[control.fileno(), *inherited])
+    return subprocess.Popen(argv, env={**os.environ, **environ}, pass_fds=[control.fileno(), *inherited])
 
 
 def order_line(order: channel.Order) -> bytes:

@@ -20,26 +20,25 @@ from typing import Any
 import msgspec
 
 from cavalcade import limits
-from cavalcade.board import layout
-from cavalcade.board.ledger_words import Sums
 from cavalcade.board.view import Board
 from cavalcade.config.options import Settings
 from cavalcade.errors import StartupError
 from cavalcade.net import listener
 from cavalcade.net.tls import Tls
 from cavalcade.net.tls_watch import TlsWatch
-from cavalcade.observe import blackbox, deaths, logs, metrics
+from cavalcade.observe import blackbox, deaths, logs
 from cavalcade.observe.blackbox import BlackBox
 from cavalcade.supervisor import commands as do
 from cavalcade.supervisor import events as on
-from cavalcade.supervisor import measures, policy, signals, status, upgrade
+from cavalcade.supervisor import policy, signals, status, upgrade
 from cavalcade.supervisor.children import Link, NurseryChild, WorkerChild, fork_line, order_line, spawn_nursery
 from cavalcade.supervisor.desk import Desk, Facing
 from cavalcade.supervisor.guard import Guard
 from cavalcade.supervisor.health import Health
-from cavalcade.supervisor.heritage import Counts, Heritage
+from cavalcade.supervisor.heritage import Heritage
 from cavalcade.supervisor.inspector import Inspector
 from cavalcade.supervisor.recent import Recent
+from cavalcade.supervisor.reporting import Reporting
 from cavalcade.supervisor.state import State
 from cavalcade.supervisor.status import Status
 from cavalcade.supervisor.systemd import Notifier
@@ -87,9 +86,9 @@ class Supervisor:
         self._nurseries: dict[int, NurseryChild] = {}
         self._workers: dict[int, WorkerChild] = {}
         self._guard = Guard(settings, loop, self._workers, self._post)
-        self._recent = Recent()
         self._heritage = Heritage(board, self._guard.stalls)
-        self._sources = status.Sources(state, board, self._recent, self._guard, self._heritage)
+        self._sources = status.Sources(self._listeners, state, board, Recent(), self._guard, self._heritage)
+        self._reporting = Reporting(settings, self._sources, loop, facing.journal, tls, self._take_status, os.environ, holdings)
         self._inspector = Inspector(loop, self._workers, self._guard, settings.packages)
         self._journal = facing.journal
         self._boxless = False
@@ -105,7 +104,7 @@ class Supervisor:
             journal=self._journal,
             post=self._post,
             status=self._take_status,
-            metrics=self._render_metrics,
+            metrics=self._reporting.render,
             inspect=self._inspector.inspect,
             set_log_level=self._set_log_level,
             renew_certificates=self._tls_watch.take_up if self._tls_watch is not None else None,
@@ -127,19 +126,20 @@ class Supervisor:
                 self._successor.close()
             if self._predecessor is not None:
                 self._predecessor.detach()
+            self._reporting.stop(owned=self._holdings.owned)
             signals.silence(self._loop)
             signals.adopt_orphans(False)
 
     async def _live(self) -> int:
         if self._predecessor is not None:
-            self._predecessor.attach(self._loop, self._on_take_over, self._inherit, self._on_called_off)
+            self._predecessor.attach(self._loop, self._on_take_over, self._reporting.inherit, self._on_called_off)
         if self._front is not None:
             await self._front.start(alone=self._predecessor is None)
         code = 1
         try:
             self._post(on.Start())
             self._guard.start()
-            self._note_counts()
+            self._reporting.start()
             if self._tls_watch is not None:
                 self._tls_watch.start()
             code = await self._done
@@ -154,24 +154,7 @@ class Supervisor:
                 await self._front.stop(code)
 
     def _take_status(self) -> Status:
-        return status.take(self._settings, self._sources, self._listeners, self._loop.time())
-
-    def _render_metrics(self, accept: str) -> tuple[bytes, str]:
-        identities = self._tls.identities if self._tls is not None else []
-        expiries = {each.certfile: each.certificate.not_after for each in identities if each.certificate is not None}
-        values = measures.measure(self._take_status(), self._board.sums(), self._listeners, expiries)
-        return metrics.render(values, accept)
-
-    def _note_counts(self) -> None:
-        """Once a second, until the loop is closed."""
-        self._loop.call_later(limits.RATE_S, self._note_counts)
-        board = self._board
-        workers = {
-            worker.id: Sums(board.ledger(worker.slot).words())
-            for worker in self._state.workers.values()
-            if board.row(worker.slot).get(layout.WORKER_ID) == worker.id
-        }
-        self._recent.note(workers, board.sums(), self._loop.time())
+        return status.take(self._settings, self._sources, self._loop.time())
 
     # -- the queue -------------------------------------------------------------------------------------------------------
 
@@ -286,7 +269,9 @@ class Supervisor:
         crash = -1
         try:
             crash = blackbox.new_file()
-            process = spawn_nursery(theirs, [*(each.fd for each in listening), self._board.fd, give, take, crash])
+            directory = self._reporting.app_directory
+            environ = directory.nursery_environ if directory is not None else {}
+            process = spawn_nursery(theirs, [*(each.fd for each in listening), self._board.fd, give, take, crash], environ)
         except OSError as error:
             ours.close()
             if crash >= 0:
@@ -402,6 +387,7 @@ class Supervisor:
             return
         old_pid = self._predecessor.offer.pid
         self._holdings.own(self._settings.backlog)
+        self._reporting.take_over()
         self._post(on.TakeOver(old_pid))
         try:
             if self._holdings.pid_file is not None:
@@ -410,10 +396,6 @@ class Supervisor:
             log.error("%s", error.cause, extra={"fix": error.fix})
         if self._front is not None:
             self._do_later(self._front.take_over())
-
-    def _inherit(self, counts: Counts) -> None:
-        self._heritage.take(counts)
-        self._recent.forget_all()
 
     def _on_called_off(self) -> None:
         if self._predecessor is not None and self._state.shared:

@@ -132,6 +132,7 @@ def answer(status: Status, question: str) -> tuple[bool, str]:
 class Sources:
     """Where a status is taken from."""
 
+    listeners: Sequence[Listener]
     state: State
     board: Board
     recent: Recent
@@ -139,9 +140,9 @@ class Sources:
     heritage: Heritage
 
 
-def take(settings: Settings, sources: Sources, listeners: Sequence[Listener], now: float) -> Status:
+def take(settings: Settings, sources: Sources, now: float) -> Status:
     """The status at `now`, on the policy's clock."""
-    state, board = sources.state, sources.board
+    state, board, listeners = sources.state, sources.board, sources.listeners
     workers = [
         _worker(worker, sources, settings.stall_warn or limits.STALL_WARN_S, now)
         for worker in sorted(state.workers.values(), key=lambda worker: worker.id)

@@ -51,6 +51,7 @@ class Offer(msgspec.Struct, tag="offer"):
     listeners: list[Inherited]
     give: int
     take: int
+    app_metrics: str = ""  # the directory of the app's own
 
 
 class TakeOver(Counts, tag="take_over"):
@@ -88,6 +89,7 @@ class Holdings:
     listeners: list[Listener]
     queue: tuple[socket.socket, socket.socket]
     pid_file: PidFile | None = None
+    app_metrics: str = ""  # the directory of the app's own
     owned: bool = True
 
     def own(self, backlog: int) -> None:
@@ -138,7 +140,7 @@ class Successor:
             theirs.close()
         self.pid = self.process.pid
         self.link = Link(loop, ours, lambda line: on_line(self.pid, line), lambda: None)
-        self.link.send(_encode(Offer(os.getpid(), list(bind), offered, give, take)) + b"\n")
+        self.link.send(_encode(Offer(os.getpid(), list(bind), offered, give, take, holdings.app_metrics)) + b"\n")
 
     def take_over(self, counts: Counts) -> None:
         """It is the server from here on, and goes on counting where we are."""
@@ -176,7 +178,7 @@ class Predecessor:
         for end in queue:
             os.set_inheritable(end.fileno(), False)
             end.setblocking(False)
-        self.holdings = Holdings(listeners, queue, owned=False)
+        self.holdings = Holdings(listeners, queue, app_metrics=offer.app_metrics, owned=False)
 
     @classmethod
     def maybe_take(cls, environ: MutableMapping[str, str]) -> Predecessor | None:

@@ -34,7 +34,7 @@ def resumed(name: str, stalled: channel.Stalled, seen: Evidence) -> str:
     if seen.machine_s * 1000 >= MOSTLY * stalled.ms:
         return ""  # told of the machine, once for all workers
     waited = _waited(stalled.waited)
-    if seen.stopped:
+    if seen.stopped or stalled.continued:
         return f"{name} was stopped (SIGSTOP) for {stalled.ms} ms; {waited}"
     where = _where(seen, stalled.request)
     if stalled.gc_ms >= MOSTLY * stalled.ms:
@@ -50,7 +50,7 @@ def place(stalled: channel.Stalled, seen: Evidence) -> str:
     """Where it was blocked, or what else it was, in the same words for the same place: what stalls are counted by. "" as in `resumed`."""
     if not resumed("", stalled, seen):
         return ""
-    if seen.stopped:
+    if seen.stopped or stalled.continued:
         return "stopped (SIGSTOP)"
     if stalled.gc_ms >= MOSTLY * stalled.ms:
         return "garbage collection"

@@ -52,7 +52,8 @@ class Stalled(msgspec.Struct, tag="stalled"):
     those that ran already for all of it, those that came meanwhile for half of it, as if they had come evenly.
 
     `request` is the one that was caught in the act, "" where it was none. `gc_ms` of the time went to the garbage collector (its longest
-    run: `gc_generation`, `gc_freed` objects); for `starved_ms` the worker was ready to run and had no CPU.
+    run: `gc_generation`, `gc_freed` objects); for `starved_ms` the worker was ready to run and had no CPU; `continued` says that it was
+    stopped in that time, too shortly perhaps for anybody to see it, because it has got a SIGCONT.
     """
 
     ms: int
@@ -64,6 +65,7 @@ class Stalled(msgspec.Struct, tag="stalled"):
     gc_freed: int = 0
     starved_ms: int = 0
     delay_ms: int = 0
+    continued: bool = False
 
 
 class Advice(msgspec.Struct, tag="advice"):

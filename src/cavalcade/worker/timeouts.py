@@ -2,7 +2,7 @@
 
 What counts is that the app sends something, not how long a request takes: a download of an hour or an event stream that says something
 now and then is none of it. Time in which the client is waited for, for its body or because it takes less than it is sent, is not the
-app's either; those have limits of their own.
+app's either; those have limits of their own. Nor is time in which the event loop was blocked, by whom ever: nobody could go on.
 
 The sweep looks at what runs, twice a second. A request costs nothing, and one that is over between two looks was never seen.
 """
@@ -13,6 +13,7 @@ import logging
 import math
 import sys
 
+from cavalcade import limits
 from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.stream import Call, Serving
 from cavalcade.observe import blackbox
@@ -30,10 +31,15 @@ class RequestTimeouts:
         self._seconds = seconds
         self._packages = packages
         self._seen: dict[Call, tuple[float, int]] = {}  # until when; how far it was when it last went on
+        self._looked_at = math.inf
 
     def look(self, now: float) -> None:
         """Called by the sweep, with the monotonic time."""
+        since_s = now - self._looked_at
+        self._looked_at = now
         before, self._seen = self._seen, {}
+        if since_s > 2 * limits.SWEEP_S:  # it was blocked, and has not turned since
+            before = {call: (until + since_s, progress) for call, (until, progress) in before.items()}
         for call in tuple(self._serving.running):
             progress = call.progress()
             seen = before.get(call)

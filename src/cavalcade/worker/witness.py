@@ -57,6 +57,7 @@ class Witness:
         self._request = ""  # the one that was caught in the act
         self._asked = False
         self._late: channel.Stalled | None = None  # to be told at the next beat, when those who waited have been read
+        self._continued_at = 0.0
         self._gc_began = 0.0
         self._gc_s = 0.0
         self._gc_worst = (0.0, 0, 0)
@@ -69,7 +70,9 @@ class Witness:
         if blackbox.ASK_SIGNAL is not None:
             with contextlib.suppress(ValueError):  # a loop that is not in the main thread
                 signal.signal(blackbox.ASK_SIGNAL, self._on_asked)
-                signal.siginterrupt(blackbox.ASK_SIGNAL, False)  # what the app waits for is not to fail for being looked at
+                signal.signal(signal.SIGCONT, self._on_continued)
+                for signum in (blackbox.ASK_SIGNAL, signal.SIGCONT):
+                    signal.siginterrupt(signum, False)  # what the app waits for is not to fail for being looked at
 
     def stop(self) -> None:
         with contextlib.suppress(ValueError):
@@ -118,6 +121,7 @@ class Witness:
             came = begun - self._begun
             late.delay_ms = round(late.ms * max(0.0, late.waited + came / 2))
             late.waited = max(0, late.waited + came)
+            late.continued = self._continued_at >= late.ended - late.ms / 1000
             self._late = None
             self._begun = begun
             self._running = len(self._serving.running)
@@ -131,6 +135,10 @@ class Witness:
         box.note(Notes(current, len(running), lines, time.monotonic_ns(), clients, ages_s))
 
     # -- asked while blocked ---------------------------------------------------------------------------------------------
+
+    def _on_continued(self, signum: int, frame: FrameType | None) -> None:
+        """Somebody has stopped the process, and lets it go on."""
+        self._continued_at = time.monotonic()
 
     def _on_asked(self, signum: int, frame: FrameType | None) -> None:
         """Runs in the middle of whatever blocks. It must not fail there."""

@@ -132,6 +132,26 @@ def test_a_client_that_is_slow_is_not_the_apps_fault(run: Any, serve: Any) -> No
     run(main())
 
 
+def test_an_app_is_not_blamed_for_another_that_blocks_the_loop(run: Any, serve: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/block":
+            time.sleep(2.5)  # the subject of the test
+        else:
+            await asyncio.sleep(0.9)
+        await answer(send)
+
+    async def main() -> None:
+        async with serve(app, lifespan="off", request_timeout=1.0) as served:
+            client, other = await served.connect(), await served.connect()
+            await client.send(GET)
+            await served.until(lambda: served.server._sweep._also.__self__._seen)
+            await other.send(GET.replace(b"/stuck", b"/block"))
+            assert (await client.response()).body == (await other.response()).body == b"fine"
+            assert served.log() == []
+
+    run(main())
+
+
 def test_an_app_that_goes_on_all_the_same_reaches_nobody(run: Any, serve: Any) -> None:
     """It swallows its cancellation, and sends: on the connection another request is being answered by then."""
     raised: list[BaseException] = []

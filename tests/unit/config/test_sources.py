@@ -66,6 +66,8 @@ SAMPLES = {
 NEEDS = {
     "ssl": {"CAVALCADE_SSL_CERTFILE": "c", "CAVALCADE_SSL_CERT_REQS": "required", "CAVALCADE_SSL_CA_CERTS": "c"},
     "admin": {"CAVALCADE_ADMIN": "127.0.0.1:1"},
+    "statsd": {"CAVALCADE_STATSD_HOST": "127.0.0.1"},
+    "dogstatsd": {"CAVALCADE_STATSD_HOST": "127.0.0.1"},
 }
 BY_KIND = {"int": "7", "seconds": "7s", "bytes": "7K", "text": "x", "texts": "x"}
 

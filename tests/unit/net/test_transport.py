@@ -1,0 +1,244 @@
+"""The transport, and tasks that begin at once, on both loops and real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+import socket
+from typing import Any
+
+import pytest
+
+from cavalcade import limits
+from cavalcade.apps.tasks import Starter
+from cavalcade.net.transport import Transport, Turn
+
+WAIT_S = 10
+
+
+class Recorder:
+    """A protocol that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.data = b""
+        self.keep_open = False
+        self.broken = False
+        self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Transport) -> None:
+        self.told.append("made")
+
+    def data_received(self, data: bytes) -> None:
+        if self.broken:
+            raise RuntimeError("broken")
+        self.data += data
+
+    def eof_received(self) -> bool:
+        self.told.append("eof")
+        return self.keep_open
+
+    def pause_writing(self) -> None:
+        self.told.append("pause")
+
+    def resume_writing(self) -> None:
+        self.told.append("resume")
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self.lost.set_result(error)
+
+
+async def connect() -> tuple[Transport, Recorder, socket.socket]:
+    """A transport that has not started, what it talks to, and the client's end."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    recorder = Recorder()
+    return Transport(Turn(asyncio.get_running_loop()), ours, recorder), recorder, theirs
+
+
+async def receive(client: socket.socket, count: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    data = b""
+    async with asyncio.timeout(WAIT_S):
+        while len(data) < count:
+            more = await loop.sock_recv(client, 65536)
+            assert more, f"it ended after {len(data)} bytes"
+            data += more
+    return data
+
+
+def test_what_a_client_has_sent_already_is_read_at_once(run: Any) -> None:
+    async def main() -> None:
+        transport, recorder, client = await connect()
+        with client:
+            client.send(b"hello")
+            transport.start()
+            assert recorder.data == b"hello"
+            transport.abort()
+            assert await asyncio.wait_for(recorder.lost, WAIT_S) is None
+
+    run(main())
+
+
+def test_writes_of_one_turn_go_out_together_at_its_end(run: Any) -> None:
+    async def main() -> None:
+        transport, recorder, client = await connect()
+        with client:
+            transport.start()
+            transport.write(b"one ")
+            transport.write(b"two")
+            with pytest.raises(BlockingIOError):
+                client.recv(100)
+            assert transport.get_write_buffer_size() == 7
+            assert await receive(client, 7) == b"one two"
+            transport.close()
+            assert await asyncio.wait_for(recorder.lost, WAIT_S) is None
+
+    run(main())
+
+
+def test_a_slow_client_gets_all_of_it_in_order(run: Any) -> None:
+    """Pieces of all sizes, more than the sockets hold: what is written is held, the protocol is told to pause, and told when to go on."""
+
+    async def main() -> None:
+        transport, recorder, client = await connect()
+        with client:
+            transport.start()
+            rng = random.Random(7)
+            pieces = [rng.randbytes(rng.choice((1, 100, 5000, 70_000))) for _ in range(200)]
+            for piece in pieces:
+                transport.write(piece)
+            assert recorder.told == ["made", "pause"]
+            assert transport.get_write_buffer_size() > limits.WRITE_HIGH_BYTES
+            transport.close()  # behind all of it
+            whole = b"".join(pieces)
+            assert await receive(client, len(whole)) == whole
+            assert await asyncio.wait_for(recorder.lost, WAIT_S) is None
+            assert recorder.told == ["made", "pause", "resume"]
+            assert client.recv(1) == b""
+
+    run(main())
+
+
+def test_our_side_ends_behind_what_was_written_and_the_client_may_go_on(run: Any) -> None:
+    async def main() -> None:
+        transport, recorder, client = await connect()
+        recorder.keep_open = True
+        with client:
+            transport.start()
+            transport.write(b"last")
+            transport.write_eof()
+            transport.write(b"ignored")
+            assert await receive(client, 4) == b"last"
+            assert client.recv(1) == b""
+            client.send(b"more")
+            client.shutdown(socket.SHUT_WR)
+            async with asyncio.timeout(WAIT_S):
+                while "eof" not in recorder.told:
+                    await asyncio.sleep(0)
+            assert recorder.data == b"more"
+            assert not transport.is_closing()
+            transport.close()
+            await asyncio.wait_for(recorder.lost, WAIT_S)
+
+    run(main())
+
+
+def test_nothing_is_read_while_that_is_paused(run: Any) -> None:
+    async def main() -> None:
+        transport, recorder, client = await connect()
+        with client:
+            transport.start()
+            transport.pause_reading()
+            client.send(b"later")
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert recorder.data == b""
+            transport.resume_reading()
+            async with asyncio.timeout(WAIT_S):
+                while not recorder.data:
+                    await asyncio.sleep(0)
+            transport.close()
+            await asyncio.wait_for(recorder.lost, WAIT_S)
+
+    run(main())
+
+
+def test_a_protocol_that_fails_ends_its_own_connection_only(run: Any) -> None:
+    async def main() -> None:
+        failures: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
+        transport, recorder, client = await connect()
+        recorder.broken = True
+        with client:
+            client.send(b"x")
+            transport.start()
+            error = await asyncio.wait_for(recorder.lost, WAIT_S)
+            assert isinstance(error, RuntimeError)
+            assert [failure["exception"] for failure in failures] == [error]
+            assert client.recv(1) == b""
+
+    run(main())
+
+
+def test_a_client_that_is_gone_is_told_of_once(run: Any) -> None:
+    async def main() -> None:
+        transport, recorder, client = await connect()
+        transport.start()
+        transport.pause_reading()
+        client.close()
+        transport.write(b"for nobody")
+        transport.write(b"x" * 100_000)
+        assert isinstance(await asyncio.wait_for(recorder.lost, WAIT_S), OSError)
+
+    run(main())
+
+
+name: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="")
+
+
+def test_a_task_begins_at_once_and_is_the_current_one_from_its_first_step(run: Any) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        call_soon = loop.call_soon
+        seen: list[Any] = []
+
+        async def work() -> None:
+            seen.append(asyncio.current_task())
+            name.set("mine")
+            async with asyncio.timeout(WAIT_S):
+                await asyncio.sleep(0)
+            seen.append(asyncio.current_task())
+            seen.append(name.get())
+
+        done: asyncio.Future[Any] = loop.create_future()
+
+        def begin() -> None:
+            task = Starter(loop).start(work(), contextvars.copy_context())
+            seen.append("begun")
+            task.add_done_callback(done.set_result)
+
+        loop.call_soon(begin)
+        task = await asyncio.wait_for(done, WAIT_S)
+        assert seen == [task, "begun", task, "mine"]
+        assert name.get() == ""
+        assert loop.call_soon == call_soon
+
+    run(main())
+
+
+def test_a_task_that_is_begun_by_another_is_one_of_its_own(run: Any) -> None:
+    async def main() -> None:
+        seen: list[Any] = []
+
+        async def work() -> None:
+            seen.append(asyncio.current_task())
+
+        task = Starter(asyncio.get_running_loop()).start(work(), contextvars.copy_context())
+        await asyncio.wait_for(task, WAIT_S)
+        assert seen == [task]
+        assert asyncio.current_task() is not task
+
+    run(main())
