@@ -89,7 +89,7 @@ CASES = {
         Case("start", "From the command to the first answer", load="start", unit="start"),
         Case(
             "tail",
-            "Two workers, one of which burns CPU: the others' latency, connection per request",
+            "Two workers, one of which burns CPU",
             "apps:burn",
             "tail",
             headers=("Connection: close",),

@@ -1,7 +1,7 @@
 """One case: its servers are started, asked for a right answer, warmed up, and measured in turn, round after round.
 
 All servers of a case are up at the same time, on one core, and idle but for the one that is asked: so a round is short, and a slow
-minute of the machine hits all of them. The load runs on the other core. Every other round goes through them backwards.
+minute of the machine hits all of them. The load runs on the other core. Every round begins with another.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def run_case(case: Case, names: list[str], setting: Setting) -> Result:
                         if case.load in WARMED:
                             drive(running[name], WARM_UP_S)
         for number in range(rounds):
-            for name in names[:: 1 if number % 2 == 0 else -1]:
+            first = number * len(names) // rounds
+            for name in names[first:] + names[:first]:
                 if name in result.missing:
                     continue
                 with missing(result, name):

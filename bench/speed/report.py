@@ -148,7 +148,7 @@ def whole(results: Results) -> str:
     for name, case in results["cases"].items():
         parts += [
             f"#### {CASES[name].title} (`{name}`)",
-            f"{case['rounds']} rounds of {case['seconds']} s, {case['when']}",
+            f"{case['rounds']} x {case['seconds']} s, {case['when']}",
             case_table(name, case),
         ]
     return "\n\n".join(parts)

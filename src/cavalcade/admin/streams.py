@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -48,13 +49,14 @@ def answer(stream: AsyncIterator[bytes]) -> Answer:
 
 
 async def events(asked: Asked) -> Answer:
-    """`status` once a second, and `entry` for every line of the log that is about an event. `id` is the number of the entry: who comes back
-    with it in Last-Event-ID, or in `after`, gets what came since."""
-    text = asked.header(b"last-event-id") or asked.query.get("after", "0")
+    """`status` once a second, and `entry` for every line of the log that is about an event. Who comes back with the last `id` in
+    Last-Event-ID, or with the number of an entry in `after`, gets what came since."""
+    server, _, number = asked.header(b"last-event-id").rpartition("-")
+    if server and server != str(os.getpid()):  # of the server before this one: all of this one's is new
+        number = "0"
+    text = number or asked.query.get("after", "0")
     after = int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0
-    if after > asked.desk.journal.last:  # of the server before this one
-        after = 0
-    return answer(_events(asked, after))
+    return answer(_events(asked, after if after <= asked.desk.journal.last else 0))
 
 
 async def _events(asked: Asked, after: int) -> AsyncIterator[bytes]:
@@ -109,5 +111,5 @@ async def _wait(asked: Asked, seconds: float) -> None:
 
 
 def _event(name: str, data: Any, number: int = 0) -> bytes:
-    known = b"id: %d\n" % number if number else b""
+    known = b"id: %d-%d\n" % (os.getpid(), number) if number else b""
     return known + b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"

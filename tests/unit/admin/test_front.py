@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import stat
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -389,10 +390,10 @@ class Streams:
         for reader in list(self._writers):
             await self.leave(reader)
 
-    async def open(self, target: str) -> asyncio.StreamReader:
+    async def open(self, target: str, *fields: str) -> asyncio.StreamReader:
         reader, writer = await asyncio.open_unix_connection(str(self._path))
         self._writers[reader] = writer
-        writer.write(f"GET {target} HTTP/1.0\r\n\r\n".encode())
+        writer.write("\r\n".join([f"GET {target} HTTP/1.0", *fields, "", ""]).encode())
         await reader.readuntil(b"\r\n\r\n")
         return reader
 
@@ -432,8 +433,12 @@ def test_events_tell_how_the_server_is_and_what_happens_and_end_with_it(tmp_path
                 assert [(await next_event(logs, "entry"))["number"] for _ in range(2)] == [2, 3]
                 again = await streams.open("/events?after=1")
                 assert (await next_event(again, "entry"))["number"] == 3
+                same = await streams.open("/events", f"Last-Event-ID: {os.getpid()}-1")
+                assert (await next_event(same, "entry"))["number"] == 3
+                other = await streams.open("/events", "Last-Event-ID: 999999999-1")  # of the server before an upgrade
+                assert (await next_event(other, "entry"))["number"] == 1
                 log.removeHandler(journal)
-            for stream in (events, logs, again):
+            for stream in (events, logs, again, same, other):
                 await next_event(stream, "bye")
                 assert await stream.read() == b""
 
