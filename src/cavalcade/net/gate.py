@@ -39,6 +39,7 @@ from cavalcade.wire.proxy_header import plain
 log = logging.getLogger("cavalcade")
 
 ACCEPTS_PER_WAKE = 16  # then the loop turns once, so that a burst does not hold up requests that are being answered
+ACCEPT_WAKE_S = 0.01  # or after so long
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 SHUT = (errno.EINVAL, errno.EBADF)  # what accept() says of a socket that a sibling has shut down
 
@@ -125,6 +126,8 @@ class Gate:
                 self._loop.remove_reader(self._queue.fileno())
 
     def _on_wake(self, take: Callable[[], bool]) -> None:
+        # The app of a client that has asked already runs in here: one that blocks must not hold up those who wait with it.
+        enough = time.monotonic() + ACCEPT_WAKE_S
         for _ in range(ACCEPTS_PER_WAKE):
             if self._siblings is not None and self._stepped_back < limits.STEP_BACK_TIMES:
                 excess = self._context.load - self._siblings.least_load()
@@ -134,6 +137,8 @@ class Gate:
             if not take():
                 return
             self._stepped_back = 0
+            if time.monotonic() > enough:
+                return
 
     def _step_back(self, excess: int) -> None:
         self._stepped_back += 1
