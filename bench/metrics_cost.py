@@ -64,7 +64,7 @@ def main() -> int:
         shares.append((counting + clock) / total)
         print(f"instructions a request: {total:,.0f}; counting {counting:,.0f}, clock {clock:,.0f}: {shares[-1]:.2%}")
     else:
-        print(f"instructions a request: {total:,.0f}; of which for metrics cannot be seen: this Cavalcade is not compiled")
+        print(f"instructions a request: {total:,.0f}; of which for metrics cannot be seen: not compiled, or without symbols")
     if not options.no_time:
         request_s, metrics_s = cpu_per_request(python, wrk), micro(python)
         shares.append(metrics_s / request_s)
@@ -111,7 +111,7 @@ def read(path: Path) -> tuple[int, int, int]:
             # What the function has cost by itself; behind a line calls=, what those have cost that it has called.
             inclusive[function] += int(line.rsplit(" ", 1)[1])
         elif line.startswith("summary:"):
-            total = int(line.split()[1])
+            total += int(line.split()[1])
     return total, _of(inclusive, COUNTING), _of(inclusive, CLOCK)
 
 

@@ -1,4 +1,4 @@
-"""One worker's row of the board. Hot: a worker counts every request here."""
+"""A worker's words on the board: its row, and the base of its ledger."""
 
 from __future__ import annotations
 
