@@ -91,7 +91,7 @@ def instructions(python: str, valgrind: str) -> tuple[float, float, float]:
             ask(clients, COUNTED)
             steer(server.pid, "dump")
             # The worker is the process that has counted.
-            costs = max((read(path) for path in Path(folder).iterdir()), key=lambda found: found[1] or found[0])
+            costs = max((read(path) for path in Path(folder).iterdir()), key=lambda found: (found[1], found[0]))
     return costs[0] / COUNTED, costs[1] / COUNTED, costs[2] / COUNTED
 
 

@@ -184,7 +184,11 @@ class TlsTransport:
 
     def fail(self, error: ssl.SSLError) -> None:
         """What came is not TLS, or not whole: nothing that follows can be understood."""
-        if self.input_over or self.output_over:
+        if self.input_over:
+            return
+        if self.output_over:  # OpenSSL takes nothing more once we have ended; what a client goes on to say is dropped, and not kept
+            self.input_over = True
+            self.incoming.read()
             return
         self.input_over = self.output_over = True
         self.complain(f"TLS: {reason(error)}")
