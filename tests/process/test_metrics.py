@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -16,7 +17,19 @@ import websockets.sync.client
 from prometheus_client.parser import text_string_to_metric_families
 
 from cavalcade.testing import LiveServer
+from cavalcade.testing.certificates import Authority
 from cavalcade.testing.clients import WAIT_S, Load, get
+
+SPOKEN = """
+async def app(scope, receive, send):
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+    else:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+"""
 
 Loaded = Callable[[LiveServer], Load]
 Scrape = dict[tuple[str, tuple[str, ...]], float]
@@ -135,6 +148,39 @@ def test_totals_never_go_down(project: Any, load: Loaded) -> None:
         values = scrape(project)
         assert value(values, "requests_total", "GET", "2xx") >= len(traffic.answers) - 1
         assert value(values, "request_duration_seconds_bucket", "+Inf") == value(values, "requests_total", "GET", "2xx")
+
+
+def test_connections_are_told_apart_by_what_is_spoken(project: Any, authority: Authority) -> None:
+    project.deploy_text(SPOKEN)
+    flags = ["--ssl-certfile", str(authority.pair.certfile), "--ssl-keyfile", str(authority.pair.keyfile)]
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(project.server("--control", "c.sock", "--lifespan", "off", *flags, workers=1))
+        for http2 in (False, True):
+            client = stack.enter_context(httpx.Client(http2=http2, verify=authority.client()))
+            assert client.get(f"https://localhost:{server.port}/").text == "ok"
+        stack.enter_context(websockets.sync.client.connect(f"wss://localhost:{server.port}/", ssl=authority.client()))
+        wanted = {"http/1.1": 1, "h2": 1, "websocket": 1, "tls": 3}
+        until(project, lambda values: {name: value(values, "protocol_connections", name) for name in wanted} == wanted)
+        assert ask(project, "/status").json()["workers"][0]["connections_by"] == wanted
+
+
+def test_hand_overs_garbage_collections_and_shares_of_memory_are_counted(project: Any) -> None:
+    collecting = "import gc\ndef collect():\n    gc.collect()\n    asyncio.get_running_loop().call_later(0.05, collect)"
+    project.deploy(prologue=collecting, startup="collect()")
+    with project.server("--control", "c.sock") as server, contextlib.ExitStack() as stack:
+        values = until(project, lambda values: value(values, "gc_pauses_total", "2") >= 2)
+        assert value(values, "gc_pause_seconds_total", "2") > 0
+        clients = [stack.enter_context(contextlib.closing(http.client.HTTPConnection(*server.address))) for _ in range(4)]
+        for client in clients:
+            client.request("GET", "/")
+            assert client.getresponse().read() == b"v1"
+        assert ask(project, "/workers/all/recycle", "POST").status_code == 200
+        until(project, lambda values: value(values, "hand_overs_total") == 4)
+        for client in clients:
+            client.request("GET", "/")
+            assert client.getresponse().read() == b"v1"
+        # It is looked at every few seconds.
+        until(project, lambda values: value(values, "worker_pss_bytes", "1", "3") > 2**20)
 
 
 STALLING = """
