@@ -70,6 +70,14 @@ CASES = {
         Case("file", "50 KB file", "apps:file", answer=FILE_BODY, connections=32),
         Case("churn", "Connection per request", headers=("Connection: close",), contenders=(*BOTH, *PEERS, *LIMITS), connections=32),
         Case("tls", "TLS, keep-alive hello", tls=True, contenders=(*BOTH, *PEERS, *LIMITS)),
+        Case(
+            "handshake",
+            "TLS handshake per request",
+            tls=True,
+            headers=("Connection: close",),
+            contenders=(*BOTH, *PEERS, *LIMITS),
+            connections=32,
+        ),
         Case("websocket", "WebSocket echo, one message in flight", "apps:echo", "websocket", unit="message", connections=16),
         Case(
             "websocket-16", "WebSocket echo, 16 messages in flight", "apps:echo", "websocket", unit="message", connections=16, in_flight=16
