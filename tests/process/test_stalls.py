@@ -258,7 +258,7 @@ def test_a_worker_for_which_there_is_no_cpu_is_said_to_be_starved_and_no_code_is
         except NoControlGroup as reason:
             pytest.skip(str(reason))
         assert get(server) == "ok"
-    starved = r"was starved of CPU: of \d+ ms it was ready to run for \d+ ms and had none; \d requests? waited"
+    starved = r"was starved of CPU: of \d+ ms it was ready to run for \d+ ms and had none; \d+ requests? waited"
     for line in server.said_of(pid):
         assert re.fullmatch(rf"worker 1 \(pid {pid}\) {starved}", line), line
 

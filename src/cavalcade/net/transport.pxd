@@ -4,12 +4,13 @@
 cimport cython
 
 # Compiled, these names of transport.py are C variables, and no attributes of the module.
-cdef Py_ssize_t HOLD_BYTES, READ_BYTES, READ_MAX_BYTES
+cdef Py_ssize_t HOLD_BYTES, READ_BYTES, READ_MAX_BYTES, READS
 
 
 cdef class Turn:
     cdef public object loop
     cdef public list waiting
+    cdef public bint tells_once
 
     cpdef add(self, Transport transport)
     @cython.locals(waiting=list, transport=Transport)
@@ -28,8 +29,9 @@ cdef class Transport:
     cpdef pause_reading(self)
     cpdef resume_reading(self)
     cpdef watch(self)
-    @cython.locals(data=bytes)
     cpdef read(self)
+    @cython.locals(data=bytes, size=Py_ssize_t)
+    cpdef bint read_once(self)
     cpdef Py_ssize_t get_write_buffer_size(self)
     cpdef write(self, data)
     @cython.locals(held=list, sent=Py_ssize_t)

@@ -20,6 +20,7 @@ from cavalcade import limits
 HOLD_BYTES = limits.WRITE_HOLD_BYTES
 READ_BYTES = limits.READ_BYTES
 READ_MAX_BYTES = limits.READ_MAX_BYTES
+READS = 4  # one after the other, where the loop may not tell again
 
 
 class Turn:
@@ -28,6 +29,8 @@ class Turn:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.waiting: list[Transport] = []
+        # libuv ends its watch of a socket that was reset with one last call: what is there, and the error, must be read in that.
+        self.tells_once = type(loop).__module__.partition(".")[0] == "uvloop"
 
     def add(self, transport: Transport) -> None:
         """Call its `end_turn()`. At most once for each turn, which the transport knows."""
@@ -113,13 +116,24 @@ class Transport:
             self.loop.add_reader(self.fd, self.read)
 
     def read(self) -> None:
+        for _ in range(READS):
+            if not self.read_once():
+                return
+        if self.watching:  # others have their turn; and should the watch be over, it begins anew
+            self.loop.remove_reader(self.fd)
+            self.loop.add_reader(self.fd, self.read)
+
+    def read_once(self) -> bool:
+        """Whether to do so again at once. Not where something will be written in this turn, which fails after a reset: a request that is
+        answered at once is read once."""
+        size = self.read_bytes
         try:
-            data = os.read(self.fd, self.read_bytes)
+            data = os.read(self.fd, size)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError as error:
             self.lose(error)
-            return
+            return False
         try:
             if data:
                 if len(data) == self.read_bytes and len(data) < READ_MAX_BYTES:
@@ -132,6 +146,7 @@ class Transport:
                     self.close()
         except Exception as error:  # noqa: BLE001  the border of one connection: it must not be the end of the others
             self.fail(error)
+        return self.turn.tells_once and self.watching and (len(data) == size or not self.in_turn)
 
     # -- writing -----------------------------------------------------------------------------------------------------------------
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import fcntl
 import random
 import socket
+import struct
+import termios
 from typing import Any
 
 import pytest
@@ -67,6 +70,32 @@ async def receive(client: socket.socket, count: int) -> bytes:
             assert more, f"it ended after {len(data)} bytes"
             data += more
     return data
+
+
+@pytest.mark.parametrize("size", [0, 10, limits.READ_BYTES, 3 * limits.READ_MAX_BYTES])
+def test_a_reset_is_noticed_and_what_came_before_it_is_read(run: Any, size: int) -> None:
+    """libuv tells only once of a socket that was reset."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * size)
+            client = socket.create_connection(listener.getsockname())
+            ours, _ = listener.accept()
+        ours.setblocking(False)
+        recorder = Recorder()
+        Transport(Turn(loop), ours, recorder).start()
+        await asyncio.sleep(0)  # it is watched
+        # Both before the loop turns: it hears of them at once.
+        client.sendall(b"x" * size)
+        there = struct.unpack("i", fcntl.ioctl(ours, termios.FIONREAD, bytes(4)))[0]
+        assert there > size - limits.READ_MAX_BYTES  # the rest is lost with the client
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        assert isinstance(await asyncio.wait_for(recorder.lost, WAIT_S), ConnectionResetError)
+        assert len(recorder.data) == there
+
+    run(main())
 
 
 def test_what_a_client_has_sent_already_is_read_at_once(run: Any) -> None:
