@@ -194,7 +194,6 @@ def test_what_is_pipelined_behind_a_running_request_is_bounded(run: Any, serve: 
             request = get("/" + "x" * 1000)
             sending = asyncio.ensure_future(client.send(request * 4000))  # 4 MB
             await served.until(lambda: any(connection.read_paused for connection in served.server._context.connections))
-            assert not sending.done()
             gate.set()
             for _ in range(4000):
                 await client.response()
