@@ -8,12 +8,12 @@ have counted is added up in one file of each kind, and a file that cannot be rea
 from __future__ import annotations
 
 import logging
-import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -62,8 +62,12 @@ class AppMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """All of them. A name of ours is left out."""
         self.sweep()
-        files = [str(path) for path in self._files() if _read(path) is not None]
-        for metric in _merge_files(files):
+        files = self._files()
+        try:
+            merged = _merge(files)
+        except _UNREADABLE:  # one of them is; which, is only then worth reading each of them once more
+            merged = _merge([path for path in files if _read(path) is not None])
+        for metric in merged:
             if not metric.name.startswith("cavalcade_"):
                 yield metric
 
@@ -71,7 +75,7 @@ class AppMetrics(Collector):
         """Add up what processes have left that are gone."""
         for path in self._files():
             kind, _, pid = path.stem.rpartition("_")
-            if pid.isdigit() and not _is_alive(int(pid)):
+            if pid.isdigit() and not psutil.pid_exists(int(pid)):
                 self._fold(path, kind)
 
     def _files(self) -> list[Path]:
@@ -109,19 +113,13 @@ class AppMetrics(Collector):
             file.close()
 
 
+def _merge(files: list[Path]) -> list[Metric]:
+    return list(_merge_files([str(path) for path in files]))
+
+
 def _read(path: Path) -> dict[str, tuple[float, float]] | None:
     """Every value with its time; None where the file cannot be read, as one that was made a moment ago and is empty."""
     try:
         return {key: (value, when) for key, value, when, _ in _read_file(str(path))}
     except _UNREADABLE:
         return None
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # not ours
-        return True
-    return True

@@ -89,12 +89,12 @@ class Reporting:
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """For `/metrics`: what this `Accept` header asks for, with its content type."""
-        return metrics.render(self._measure(), accept, self._app_metrics)
+        return metrics.render(self._measure(self._sources.board.sums()), accept, self._app_metrics)
 
-    def _measure(self) -> Values:
+    def _measure(self, sums: Sums) -> Values:
         identities = self._tls.identities if self._tls is not None else []
         expiries = {each.certfile: each.certificate.not_after for each in identities if each.certificate is not None}
-        return measures.measure(self._take_status(), self._sources.board.sums(), self._sources.listeners, expiries)
+        return measures.measure(self._take_status(), sums, self._sources.listeners, expiries)
 
     def _note(self, now: float) -> None:
         board = self._sources.board
@@ -108,5 +108,5 @@ class Reporting:
     def _push(self, statsd: StatsD) -> None:
         entries = self._journal.since(self._logged_to)
         self._logged_to = self._journal.last
-        values = self._measure()
-        statsd.push(self._sources.board.sums(), values, Counter(entry.level for entry in entries))
+        sums = self._sources.board.sums()
+        statsd.push(sums, self._measure(sums), Counter(entry.level for entry in entries))
