@@ -387,7 +387,6 @@ class Supervisor:
             return
         old_pid = self._predecessor.offer.pid
         self._holdings.own(self._settings.backlog)
-        self._reporting.take_over()
         self._post(on.TakeOver(old_pid))
         try:
             if self._holdings.pid_file is not None:

@@ -66,19 +66,14 @@ class Reporting:
         except Exception:
             log.exception("metrics: failed")
 
-    def take_over(self) -> None:
-        """This is the server now."""
-        if self.app_directory is not None:
-            self.app_directory.own()
-
     def stop(self, *, owned: bool) -> None:
         """The last push. What the server owns is removed; else another goes on with it."""
         if self._statsd is not None:
             if self._statsd.connected:
                 self._push(self._statsd)
             self._statsd.close()
-        if self.app_directory is not None and owned:
-            self.app_directory.remove()
+        if self.app_directory is not None:
+            (self.app_directory.remove if owned else self.app_directory.close)()
 
     def inherit(self, counts: Counts) -> None:
         """Another server tells what it has counted."""

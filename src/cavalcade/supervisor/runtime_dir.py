@@ -104,7 +104,7 @@ def _is_stale(path: Path) -> bool:
     match = _FILE.fullmatch(path.name)
     if match is None or stat.S_ISSOCK(found.st_mode) is not (path.suffix == SUFFIX):
         return False
-    return (path.suffix != SUFFIX or _is_silent(path)) and is_dead(int(match[1]), found.st_mtime)
+    return (path.suffix != SUFFIX or _is_silent(path)) and _is_dead(int(match[1]), found.st_mtime)
 
 
 def _is_silent(path: Path) -> bool:
@@ -120,7 +120,7 @@ def _is_silent(path: Path) -> bool:
     return False
 
 
-def is_dead(pid: int, since: float) -> bool:
+def _is_dead(pid: int, since: float) -> bool:
     """There is no such process, or it has begun later than that."""
     try:
         return psutil.Process(pid).create_time() > since
