@@ -21,7 +21,7 @@ from cavalcade.config.options import Settings
 from cavalcade.doctor.outline import Outline
 from cavalcade.errors import AppLoadError, StartupError
 
-STALL_S = 0.1  # finer than an operator would want to hear of: what one request blocks adds up over many
+STALL_S = 0.05  # finer than an operator would want to hear of: what one request blocks adds up over many
 STOP_S = 5.0
 SETTLE_S = 0.5  # after so long without a line the log has everything
 _MARGIN_S = 10.0
