@@ -2,6 +2,7 @@
 # Types for transport.py when it is compiled: names and meaning are there.
 
 cimport cython
+from cavalcade.net cimport syscalls
 
 # Compiled, these names of transport.py are C variables, and no attributes of the module.
 cdef Py_ssize_t HOLD_BYTES, READ_BYTES, READ_MAX_BYTES, READS

@@ -16,6 +16,7 @@ import socket
 from typing import Any
 
 from cavalcade import limits
+from cavalcade.net import syscalls
 
 HOLD_BYTES = limits.WRITE_HOLD_BYTES
 READ_BYTES = limits.READ_BYTES
@@ -128,11 +129,11 @@ class Transport:
         answered at once is read once."""
         size = self.read_bytes
         try:
-            data = os.read(self.fd, size)
-        except (BlockingIOError, InterruptedError):
-            return False
+            data = syscalls.receive(self.fd, size)
         except OSError as error:
             self.lose(error)
+            return False
+        if data is None:
             return False
         try:
             if data:
@@ -177,8 +178,12 @@ class Transport:
         while held and not self.blocked:
             if len(held) > 1 and self.size <= limits.JOIN_BYTES:
                 held[:] = [b"".join(held)]
+            first = held[0]
             try:
-                sent = os.write(self.fd, held[0]) if len(held) == 1 else os.writev(self.fd, held[: limits.WRITE_PIECES])
+                if len(held) == 1:
+                    sent = syscalls.give(self.fd, first) if type(first) is bytes else os.write(self.fd, first)
+                else:
+                    sent = os.writev(self.fd, held[: limits.WRITE_PIECES])
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError as error:
