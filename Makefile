@@ -30,6 +30,8 @@ SOURCES := $(shell find src -name '*.py' -o -name '*.pxd' -o -name 'py.typed')
 
 # `make PORT=9000 demo` is for this file; the server itself would read PORT too.
 unexport PORT
+# Container images often set it; every process of a test run would then rewrite and compile all tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-compiled tools lint types pytest bench bench-docs bench-overhead bench-access-log bench-metrics bench-async faults faults-peers format docs clean
 .DEFAULT_GOAL := test
@@ -47,7 +49,9 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
+# The servers under test write no bytecode (testing/live.py says why): each of hundreds would compile all that it imports, for 0.4 s.
 pytest: $(VENV)/.installed $(TOOLS)/.installed
+	@$(BIN)/python -m compileall -q src
 	EXPECT_BUILD=pure $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not alone" $(PYTEST_ARGS)
 	EXPECT_BUILD=pure $(BIN)/pytest -m alone $(PYTEST_ARGS) || test $$? = 5  # none of them was asked for
 
