@@ -21,6 +21,8 @@ from cavalcade.supervisor.commands import Level
 from cavalcade.supervisor.state import Life, Rules, Stage, State
 from cavalcade.worker import channel
 
+WALKS = hypothesis_settings(max_examples=150, stateful_step_count=60, deadline=None)
+
 HUP, TERM, INT, TTIN, TTOU = Signals.SIGHUP, Signals.SIGTERM, Signals.SIGINT, Signals.SIGTTIN, Signals.SIGTTOU
 USR2 = Signals.SIGUSR2
 GRACE_S = 20.0
@@ -1613,8 +1615,9 @@ class AnythingMayHappen(RuleBasedStateMachine):
             end(self.world)
 
 
-AnythingMayHappen.TestCase.settings = hypothesis_settings(max_examples=150, stateful_step_count=60, deadline=None)
-TestAnythingMayHappen = AnythingMayHappen.TestCase
+@pytest.mark.any_build
+class TestAnythingMayHappen(AnythingMayHappen.TestCase):
+    settings = WALKS
 
 
 class NobodyDies(RuleBasedStateMachine):
@@ -1721,5 +1724,6 @@ class NobodyDies(RuleBasedStateMachine):
         assert world.answers.keys() == world.asked
 
 
-NobodyDies.TestCase.settings = hypothesis_settings(max_examples=150, stateful_step_count=60, deadline=None)
-TestNobodyDies = NobodyDies.TestCase
+@pytest.mark.any_build
+class TestNobodyDies(NobodyDies.TestCase):
+    settings = WALKS
