@@ -25,6 +25,7 @@ from cavalcade.apps.asgi import waits
 from cavalcade.apps.asgi.lifespan import Lifespan
 from cavalcade.apps.stream import Call, Serving
 from cavalcade.board.ledger_words import GC_NS, GC_PAUSES, REQUESTS
+from cavalcade.config import addresses
 from cavalcade.observe import blackbox
 from cavalcade.observe.blackbox import BlackBox, Frame, Notes
 from cavalcade.worker import channel
@@ -263,7 +264,7 @@ def client_of(call: Call) -> str:
         host, port = client
     except (TypeError, ValueError):  # an app may put anything there
         return ""
-    return f"{host}:{port}" if host and port else str(host or "")
+    return addresses.join(str(host), port) if host and port else str(host or "")
 
 
 def age_of(call: Call) -> float | None:
