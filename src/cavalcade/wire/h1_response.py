@@ -84,20 +84,20 @@ class Responses:
         line = STATUS_LINES.get(status)
         if line is None:
             line = fields.status_line(status)
+        self.response_common = self.rules.common
         try:
             given = tuple(headers)
+            try:
+                known = RESPONSE_HEADS.get(given)
+            except TypeError:  # a list, or what has one in it, cannot be looked up
+                known = None
+            if known is not None and status != 204:
+                self.response_lines = [line, known[0]]
+                self.response_length = known[1]
+            else:
+                self.read_fields(line, given, status)
         except TypeError as error:
             raise fields.explain_bad_headers([]) from error
-        try:
-            known = RESPONSE_HEADS.get(given)
-        except TypeError:  # a list, or what has one in it, cannot be looked up
-            known = None
-        self.response_common = self.rules.common
-        if known is not None and status != 204:
-            self.response_lines = [line, known[0]]
-            self.response_length = known[1]
-        else:
-            self.read_fields(line, given, status)
         # RFC 9112 section 6.3: these never have a body, whatever their headers say.
         self.response_bodiless = status == 204 or status == 304 or self.head.method == "HEAD"
         self.response_status = status
