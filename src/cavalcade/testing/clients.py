@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import random
+import socket
 import threading
 from dataclasses import dataclass, field
 
@@ -11,6 +13,23 @@ import psutil
 from cavalcade.testing.live import LiveServer
 
 WAIT_S = 30.0  # for anything that is sure to come, on a machine that may be busy
+PAUSE_S = 0.005  # of a `Load` client: without it the clients take all the CPU that what is tested needs too
+
+
+# Not one of those that clients get for themselves (32768 and up, Linux): one of them could be faster than who is to listen there.
+PORTS = range(10_000, 32_000)
+
+
+def free_port() -> int:
+    """A port of the loopback interface, for a program that has to be told one."""
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def get(server: LiveServer, path: str = "/") -> str:
@@ -47,7 +66,7 @@ class Slow:
 
 @dataclass
 class Load:
-    """Clients that send one request after the other, each on a connection of its own, until told to stop."""
+    """Clients that send one request after the other, each on a connection of its own, with a short pause, until told to stop."""
 
     server: LiveServer
     answers: list[str] = field(default_factory=list)
@@ -61,7 +80,7 @@ class Load:
             thread.start()
 
     def _ask(self) -> None:
-        while not self._over.is_set():
+        while not self._over.wait(PAUSE_S):
             try:
                 self.answers.append(get(self.server))
             except (OSError, http.client.HTTPException, AssertionError) as error:
