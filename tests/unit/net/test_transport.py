@@ -58,7 +58,7 @@ async def connect() -> tuple[Transport, Recorder, socket.socket]:
     ours.setblocking(False)
     theirs.setblocking(False)
     recorder = Recorder()
-    return Transport(Turn(asyncio.get_running_loop()), ours, recorder), recorder, theirs
+    return Transport(Turn(asyncio.get_running_loop()), ours.detach(), recorder), recorder, theirs
 
 
 async def receive(client: socket.socket, count: int) -> bytes:
@@ -84,7 +84,7 @@ def test_a_reset_is_noticed_and_what_came_before_it_is_read(run: Any, size: int)
             ours, _ = listener.accept()
         ours.setblocking(False)
         recorder = Recorder()
-        Transport(Turn(loop), ours, recorder).start()
+        Transport(Turn(loop), ours.fileno(), recorder, ours).start()
         await asyncio.sleep(0)  # it is watched
         # Both before the loop turns: it hears of them at once.
         client.sendall(b"x" * size)
