@@ -17,7 +17,7 @@ from cavalcade import limits
 from cavalcade.apps.tasks import Starter
 from cavalcade.net.transport import Transport, Turn
 
-WAIT_S = 10
+WAIT_S = 30
 
 
 class Recorder:
