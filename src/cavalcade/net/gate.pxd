@@ -13,7 +13,8 @@ cdef class Gate:
     cdef object _name_peer, _tls, _loop, _queue, _proxied
     cdef Py_ssize_t _connections_max
     cdef list _listeners
-    cdef bint _open, _watching, _first
+    cdef public bint _open
+    cdef bint _watching, _first
     cdef int _stepped_back
     cdef double _exhausted_at
     cdef Py_ssize_t _shed

@@ -72,6 +72,24 @@ async def receive(client: socket.socket, count: int) -> bytes:
     return data
 
 
+def test_a_descriptor_that_is_closed_is_nobodys_socket(run: Any) -> None:
+    """Its number may be another connection's a moment later."""
+
+    async def main() -> None:
+        transport, recorder, client = await connect()
+        with client:
+            transport.start()
+            sock = transport.get_extra_info("socket")
+            assert sock.fileno() == transport.fileno() >= 0
+            transport.abort()
+            await asyncio.wait_for(recorder.lost, WAIT_S)
+            await asyncio.sleep(0)
+            assert transport.get_extra_info("socket") is None
+            assert sock.fileno() == transport.fileno() == -1
+
+    run(main())
+
+
 @pytest.mark.parametrize("size", [0, 10, limits.READ_BYTES, 3 * limits.READ_MAX_BYTES])
 def test_a_reset_is_noticed_and_what_came_before_it_is_read(run: Any, size: int) -> None:
     """libuv tells only once of a socket that was reset."""
