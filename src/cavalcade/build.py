@@ -16,6 +16,7 @@ HOT_MODULES = (
     "wire.sink",
     "wire.h1_response",
     "wire.h1",
+    "wire.h1_plain",
     "wire.ws",
     "wire.h2_budget",
     "wire.h2_frames",
