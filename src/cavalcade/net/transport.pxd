@@ -26,6 +26,7 @@ cdef class Transport:
     cdef public Py_ssize_t read_bytes, size, high, low
     cdef public list held
 
+    cpdef int fileno(self)
     cpdef bint is_closing(self)
     cpdef pause_reading(self)
     cpdef resume_reading(self)

@@ -50,13 +50,14 @@ class Turn:
 
 
 class Transport:
-    """Over a connected stream socket, which is non-blocking and its own from now on."""
+    """Over the descriptor of a connected stream socket, which is non-blocking and its own from now on; and over the `sock` that has it,
+    where there is one: Python's object costs as much as the kernel takes for accepting, and few connections ever need it."""
 
-    def __init__(self, turn: Turn, sock: socket.socket, protocol: Any) -> None:
+    def __init__(self, turn: Turn, fd: int, protocol: Any, sock: socket.socket | None = None) -> None:
         self.turn = turn
         self.loop = turn.loop
         self.sock = sock
-        self.fd = sock.fileno()
+        self.fd = fd  # -1 once it is closed: its number may be another's then
         self.protocol = protocol
         self.in_turn = False  # `end_turn` will be called
         self.wanted = True  # the protocol wants to read
@@ -88,7 +89,14 @@ class Transport:
     # -- what is asked of any transport ----------------------------------------------------------------------------------------
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self.sock if name == "socket" else default
+        if name != "socket" or self.fd < 0:
+            return default
+        if self.sock is None:
+            self.sock = socket.socket(fileno=self.fd)
+        return self.sock
+
+    def fileno(self) -> int:
+        return self.fd
 
     def get_protocol(self) -> Any:
         return self.protocol
@@ -254,7 +262,7 @@ class Transport:
     def send_eof(self) -> None:
         self.eof_sent = True
         try:
-            self.sock.shutdown(socket.SHUT_WR)
+            self.get_extra_info("socket").shutdown(socket.SHUT_WR)
         except OSError:
             pass  # the client is gone, and we shall read so
 
@@ -304,4 +312,8 @@ class Transport:
             self.protocol.connection_lost(self.error)
         finally:
             self.protocol = self.error = None  # no circle, which only the garbage collector could undo
-            self.sock.close()
+            fd, self.fd = self.fd, -1
+            if self.sock is not None:
+                self.sock.close()
+            else:
+                os.close(fd)
