@@ -234,7 +234,7 @@ class Transport:
             if held:
                 if len(held) > 1:
                     held[:] = [b"".join(held)]
-                sent = self.sock.send(held[0], MORE)
+                sent = self.get_extra_info("socket").send(held[0], MORE)
                 self.taken = True
                 if sent != self.size:
                     self.drop(sent)

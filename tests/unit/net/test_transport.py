@@ -127,7 +127,7 @@ def test_a_reset_is_noticed_by_who_pauses_after_each_read(run: Any) -> None:
             ours, _ = listener.accept()
         ours.setblocking(False)
         recorder = Recorder()
-        transport = Transport(Turn(loop), ours, recorder)
+        transport = Transport(Turn(loop), ours.fileno(), recorder, ours)
         transport.start()
         await asyncio.sleep(0)  # it is watched
         receive = recorder.data_received
