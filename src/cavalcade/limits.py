@@ -13,6 +13,8 @@ PROXY_HEADER_BYTES = 4 * KIB  # a PROXY protocol header, TLVs included; HAProxy 
 FORWARDED_KEPT_BYTES = 128  # what a request says of its client is remembered, read, if it is no longer than this ...
 FORWARDED_KEPT = 2048  # ... for so many; at about 700 bytes each that is 1.4 MiB
 ROUTED_KEPT = 512  # connections whose WSGI environ is kept ready, where there are several apps; at about 2 KiB each that is 1 MiB
+FIELD_KEPT_BYTES = 256  # a field line of a request is remembered, read, if it is no longer than this (User-Agent has 130) ...
+FIELDS_KEPT = 1024  # ... for so many; at about 400 bytes each that is 400 KiB, and less than 1 MiB in the worst case
 HEADER_FIELDS = 100  # gunicorn's limit_request_fields; over it: HeadTooLarge -> 431
 HEAD_BYTES = 64 * KIB  # nginx 4 x 8 KiB, tomcat 8 KiB, node 16 KiB; over it: HeadTooLarge -> 431
 LEADING_EMPTY_LINES_BYTES = 64  # RFC 9112 section 2.2: some clients send a stray CRLF before the request line
@@ -36,6 +38,7 @@ WSGI_BODY_BYTES = 256 * KIB  # of a request body that are here before a thread i
 WSGI_SPOOL_BYTES = 1024 * MIB  # longest body kept in a file with threads=0, where limit_request_body says nothing: waitress's limit
 WSGI_RESPONSE_BYTES = 1 * MIB  # of a streamed response that the client has not taken, before the app's thread waits for it
 WSGI_TURN_S = 0.005  # with threads=0 a response that is made piece by piece lets others have their turn after this long
+FILE_JOIN_BYTES = 8 * KIB  # of a file in the clear, up to which it is read to be joined with its head; beyond it sendfile costs less
 FILE_READ_BYTES = 64 * KIB  # read at a time of a file that the kernel cannot send by itself (TLS, HTTP/2)
 STATIC_THREADS = 4  # that look at the disk for `static`; each waits for one file at a time
 STATIC_MAX_AGE_S = 60.0  # WhiteNoise has the same: a page with many files asks once, a new version is seen soon

@@ -80,14 +80,13 @@ class Exchange:
         self.chunks: list[bytes] = []
         self.buffered = 0
         self.news: list[asyncio.Future[None]] | None = None  # of those who wait in `receive`
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None  # there when the app waits
 
     def begin(self) -> None:
         """Call the app, which runs at once, up to where it first waits."""
         serving = self.serving
         serving.running[self] = None
-        coroutine = waits.run(self)
-        self.task = serving.starter.start(coroutine, serving.context.copy())
+        self.task = serving.starter.run(waits.run(self), serving.context.copy())
 
     # -- the app's side ------------------------------------------------------------------------------------------------------
 
@@ -171,7 +170,7 @@ class Exchange:
             span = extras.open_file(message)
             more = bool(message.get("more_body", False))
         then = BODY if more else COMPLETE if self.trailers is None else TRAILERS
-        if extras.is_small(span):
+        if span.count <= stream.most_read():
             stream.write(extras.read(span), then != COMPLETE)
             self.sent = then
             self.wake()
@@ -184,7 +183,7 @@ class Exchange:
         except AppProtocolError:
             self.sent = before
             raise
-        return waits.file_sent(self)
+        return waits.file_sent(self) if self.sent == FILE or self.gone else DONE
 
     def file_sent(self) -> None:
         """The file is with the client's kernel, as far as we can know."""

@@ -18,6 +18,7 @@ cdef class WebSocketExchange(Exchange):
     cdef public Py_ssize_t turns
     cdef public bint flush_due, starved, choked
 
+    cpdef begin(self)
     @cython.locals(step=int, engine=WebSocketEngine)
     cpdef send(self, message)
     cpdef send_rest(self, int step, message)

@@ -94,6 +94,12 @@ class WebSocketExchange(Exchange):
         self.choked = False  # the client takes less than it asks for
         serving.websockets.add(self)
 
+    def begin(self) -> None:
+        """Call the app, which runs at once, up to where it first waits: it will, for the client."""
+        serving = self.serving
+        serving.running[self] = None
+        self.task = serving.starter.start(waits.run(self), serving.context.copy())
+
     # -- the app's side ------------------------------------------------------------------------------------------------------
 
     def send(self, message: Any) -> Any:
