@@ -36,6 +36,7 @@ HOT_MODULES = (
     "apps.wsgi.inline",
     "board.row",
     "board.ledger",
+    "observe.lines",
     "observe.access",
     "net.transport",
     "net.context",

@@ -14,6 +14,8 @@ from cavalcade.testing import LiveServer
 from cavalcade.testing.cgroups import NoControlGroup, limited
 from cavalcade.testing.clients import WAIT_S, Slow, get, processes
 
+REPLACED_S = 15.0  # with its boot, on a machine that may be busy; who is backed off waits for up to 30 s
+
 
 def pid_of(server: LiveServer, number: int) -> int:
     """The pid of a worker, as the server has told it."""
@@ -51,7 +53,7 @@ def test_a_worker_that_is_killed_is_replaced_at_once_and_the_line_says_how_it_di
         server.wait_line(rf"\(pid {pid}\) was killed", WAIT_S)
         killed_at = time.monotonic()
         pid_of(server, 3)
-        assert time.monotonic() - killed_at < 5.0
+        assert time.monotonic() - killed_at < REPLACED_S
         assert get(server) == "v1"
     how = r"was killed by SIGKILL, not by us(, and not by the kernel for memory)?: somebody has sent it"
     assert_told(server, pid, had(1, pid, how, lost="none in flight at its last beat"))

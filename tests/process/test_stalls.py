@@ -11,7 +11,8 @@ import socket
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +21,8 @@ import pytest
 from cavalcade.testing import LiveServer, write_app
 from cavalcade.testing.cgroups import NoControlGroup, limited
 from cavalcade.testing.clients import WAIT_S, get
+
+HELD_S = 0.6
 
 APP = """\
 import asyncio, ctypes, gc, os, re, socket, sys, time
@@ -38,6 +41,8 @@ async def app(scope, receive, send):
         spin(1000)
     elif path == "/pile_up":
         await pile_up(0.35)
+    elif path == "/held":
+        open("hold").read()
     elif name in DOINGS:
         DOINGS[name]()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
@@ -50,7 +55,7 @@ def spin(seconds):
 
 
 def sleeping():
-    time.sleep(0.6)
+    time.sleep(1.0)
 
 
 def spinning():
@@ -63,7 +68,7 @@ def matching():
 
 def reading():
     here, there = socket.socketpair()
-    here.settimeout(0.6)
+    here.settimeout(1.0)
     try:
         here.recv(1)
     except TimeoutError:
@@ -116,6 +121,19 @@ def only_pid(server: LiveServer) -> int:
     return pid
 
 
+@contextmanager
+def held(server: LiveServer, folder: Path) -> Iterator[None]:
+    """In this context the loop of the one worker is blocked, by GET /held, and has been for long enough to be told of when it ends."""
+    os.mkfifo(folder / "hold")
+    with closing(http.client.HTTPConnection(*server.address, timeout=WAIT_S)) as client:
+        client.request("GET", "/held")
+        with (folder / "hold").open("w"):  # it opens when the app does
+            began = time.monotonic()
+            yield
+            time.sleep(max(0.0, began + HELD_S - time.monotonic()))  # the subject of the test
+        assert client.getresponse().read() == b"ok"
+
+
 def assert_told(server: LiveServer, pid: int, *sentences: str) -> None:
     """What the log says of a worker is these lines, from the first word to the last, and no other. That a busy machine had no CPU
     for it is another matter."""
@@ -128,7 +146,7 @@ def assert_told(server: LiveServer, pid: int, *sentences: str) -> None:
 @pytest.mark.parametrize(
     ("doing", "function", "text"),
     [
-        ("sleeping", "sleeping", "time.sleep(0.6)"),
+        ("sleeping", "sleeping", "time.sleep(1.0)"),
         ("spinning", "spin", "while time.thread_time() < end: pass"),
         ("matching", "matching", 're.match("(a+)+$"'),
         ("reading", "reading", "here.recv(1)"),
@@ -148,9 +166,9 @@ def test_what_blocks_the_loop_is_named_in_exactly_one_line(folder: Path, loop_na
 def test_of_several_apps_the_one_that_blocked_is_named_though_it_is_installed_and_waits_in_a_library(tmp_path: Path) -> None:
     installed = tmp_path / "site-packages"
     installed.mkdir()
-    write_app(installed, "import time\n\ndef rest():\n    time.sleep(0.6)\n", "resting")
+    write_app(installed, "import time\n\ndef rest():\n    time.sleep(1.0)\n", "resting")
     for name in ("first", "second"):
-        write_app(installed, APP.replace("time.sleep(0.6)", "resting.rest()").replace("import asyncio,", "import resting, asyncio,"), name)
+        write_app(installed, APP.replace("time.sleep(1.0)", "resting.rest()").replace("import asyncio,", "import resting, asyncio,"), name)
     tables = "".join(f'[[app]]\napp = "{name}:app"\npath = "/{name}"\n' for name in ("first", "second"))
     (tmp_path / "cavalcade.toml").write_text(tables)
     with LiveServer("", cwd=tmp_path, env={"PYTHONPATH": str(installed)}) as server:
@@ -161,38 +179,33 @@ def test_of_several_apps_the_one_that_blocked_is_named_though_it_is_installed_an
 
 def test_of_two_stalls_in_a_row_each_has_its_own_line_of_code(folder: Path) -> None:
     # asyncio runs the second before its timers, so that both are one silence; uvloop turns in between.
-    with serve(folder, "--loop", "uvloop") as server, ThreadPoolExecutor(2) as pool:
+    with serve(folder, "--loop", "uvloop") as server, closing(http.client.HTTPConnection(*server.address, timeout=WAIT_S)) as other:
         pid = only_pid(server)
-        first = pool.submit(get, server, "/sleeping")
-        time.sleep(0.2)  # the subject of the test: this one comes while the loop is blocked
-        second = pool.submit(get, server, "/reading")
-        assert first.result(WAIT_S) == second.result(WAIT_S) == "ok"
+        with held(server, folder):
+            other.request("GET", "/reading")
+        assert other.getresponse().read() == b"ok"
         server.wait_line("GET /reading", WAIT_S)
     who = rf"worker 1 \(pid {pid}\) was blocked for \d+ ms in main\.py"
     assert_told(
         server,
         pid,
         # Where tasks start at once (3.12 on), the one that waited may block the loop in its turn before it was counted.
-        rf"{who}:{line_of('time.sleep(0.6)')} sleeping\(\), GET /sleeping; (1 request|0 requests) waited",
+        rf"{who}:{line_of('.read()')} app\(\), GET /held; (1 request|0 requests) waited",
         rf"{who}:{line_of('here.recv(1)')} reading\(\), GET /reading; 0 requests waited",
     )
 
 
 def test_the_requests_that_waited_are_counted(folder: Path, loop_name: str) -> None:
-    with serve(folder, "--loop", loop_name) as server, ThreadPoolExecutor(3) as pool:
-        others = [http.client.HTTPConnection(*server.address, timeout=WAIT_S) for _ in range(3)]
+    with serve(folder, "--loop", loop_name) as server, ExitStack() as stack:
+        others = [stack.enter_context(closing(http.client.HTTPConnection(*server.address, timeout=WAIT_S))) for _ in range(3)]
         for other in others:
             other.request("GET", "/")
             other.getresponse().read()
-        blocking = http.client.HTTPConnection(*server.address, timeout=WAIT_S)
-        blocking.request("GET", "/sleeping")
-        time.sleep(0.1)  # the subject of the test: these come while the loop is blocked
-        for other in others:
-            other.request("GET", "/")
-        assert [pool.submit(lambda one=other: one.getresponse().read()).result(WAIT_S) for other in others] == [b"ok"] * 3
-        server.wait_line(r"was blocked for \d+ ms in main\.py:\d+ sleeping\(\), GET /sleeping; 3 requests waited", WAIT_S)
-        for connection in (*others, blocking):
-            connection.close()
+        with held(server, folder):
+            for other in others:
+                other.request("GET", "/")
+        assert [other.getresponse().read() for other in others] == [b"ok"] * 3
+        server.wait_line(r"was blocked for \d+ ms in main\.py:\d+ app\(\), GET /held; 3 requests waited", WAIT_S)
 
 
 def test_a_handler_that_awaits_is_never_reported_and_neither_are_ten_thousand_good_requests(folder: Path, loop_name: str) -> None:
@@ -279,18 +292,18 @@ def test_when_the_whole_server_stood_still_no_worker_is_blamed(folder: Path) -> 
 # Holds the GIL as an import that computes does, but leaves the CPU to the other tests: PyDLL does not release it.
 HEAVY = """
 
-end = time.monotonic() + 20
+end = time.monotonic() + 6
 while time.monotonic() < end:
     ctypes.PyDLL(None).usleep(900_000)
 """
 
 
 @pytest.mark.slow
-def test_a_boot_that_holds_the_gil_for_20_s_is_not_judged(folder: Path) -> None:
+def test_a_boot_that_holds_the_gil_for_six_times_stall_kill_is_not_judged(folder: Path) -> None:
     write_app(folder, APP + HEAVY)
     with serve(folder, "--stall-kill", "1") as server:
         pid = only_pid(server)
-        assert float(server.wait_line(r"worker 1 .* ready after .* \(import ([\d.]+) s,")[1]) >= 20
+        assert float(server.wait_line(r"worker 1 .* ready after .* \(import ([\d.]+) s,")[1]) >= 6
         assert get(server) == "ok"
     assert_told(server, pid)
 
@@ -315,7 +328,7 @@ def test_a_loop_that_is_blocked_for_too_long_is_replaced_with_its_last_stack_in_
 
 def test_a_worker_in_the_python_debugger_is_left_alone(folder: Path) -> None:
     write_app(
-        folder, APP.replace("time.sleep(0.6)", "import bdb, pdb; pdb.Pdb(stdin=SLOW, stdout=sys.stderr).set_trace()\n    pass") + SLOW
+        folder, APP.replace("time.sleep(1.0)", "import bdb, pdb; pdb.Pdb(stdin=SLOW, stdout=sys.stderr).set_trace()\n    pass") + SLOW
     )
     with serve(folder, "--stall-kill", "0.5") as server:
         pid = only_pid(server)

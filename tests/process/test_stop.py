@@ -82,7 +82,7 @@ def test_a_third_signal_kills_at_once(project: Any) -> None:
             server.wait_line(answer)
         began = time.monotonic()
         server.wait_exit(1)
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 10.0  # and not the rest of the grace, 30 s
         slow.close()
 
 

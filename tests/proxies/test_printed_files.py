@@ -10,6 +10,8 @@ import pytest
 
 from cavalcade.testing import write_app
 
+pytestmark = pytest.mark.any_build
+
 Printed = Callable[..., Path]
 Need = Callable[[str], str]
 

@@ -69,6 +69,7 @@ def said_by(into: Path) -> str:
     return subprocess.check_output([sys.executable, "-m", "cavalcade", "--version"], cwd=into, env=env, text=True)
 
 
+@pytest.mark.any_build
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 def test_pip_install_compiles_where_a_compiler_is(tree: Path, tmp_path: Path) -> None:
     done = install(tree, tmp_path, CAVALCADE_REQUIRE_COMPILED="1")
@@ -76,12 +77,14 @@ def test_pip_install_compiles_where_a_compiler_is(tree: Path, tmp_path: Path) ->
     assert said_by(tmp_path).startswith(f"cavalcade {build.VERSION} (compiled: wire.sink)")
 
 
+@pytest.mark.any_build
 def test_without_a_compiler_it_is_installed_all_the_same_and_says_why_it_is_not_compiled(tree: Path, tmp_path: Path) -> None:
     done = install(tree, tmp_path, CC="/bin/false")
     assert done.returncode == 0, done.stdout + done.stderr
     assert said_by(tmp_path).startswith(f"cavalcade {build.VERSION} (pure Python: the C compiler failed: ")
 
 
+@pytest.mark.any_build
 def test_where_it_is_required_a_failed_build_is_an_error(tree: Path, tmp_path: Path) -> None:
     done = install(tree, tmp_path, CC="/bin/false", CAVALCADE_REQUIRE_COMPILED="1")
     assert done.returncode != 0

@@ -7,6 +7,10 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.any_build
+
 TESTS = Path(__file__).parents[1]
 DOCS = TESTS.parent / "docs"
 

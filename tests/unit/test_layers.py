@@ -11,6 +11,8 @@ import pytest
 
 from cavalcade import build
 
+pytestmark = pytest.mark.any_build
+
 PACKAGE = Path(build.__file__).parent
 
 # Lowest first. A module may import from its own layer and from those before it.
@@ -97,23 +99,20 @@ def test_a_file_imports_only_from_its_own_layer_and_those_above() -> None:
     assert wrong == []
 
 
-def for_types_only(tree: ast.Module) -> set[ast.stmt]:
-    """What stands under `if TYPE_CHECKING:`, and is never imported when the program runs."""
-    return {
+def imported_when_it_runs(tree: ast.Module) -> Iterator[str]:
+    """All but what stands under `if TYPE_CHECKING:`, which is never imported when the program runs."""
+    for_types_only = {
         statement
         for node in ast.walk(tree)
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
         for statement in node.body
     }
+    return (full for node, full in imports(tree) if node not in for_types_only)
 
 
 def test_there_is_no_circle_of_imports() -> None:
     edges = {
-        name: {
-            target
-            for node, full in imports(tree)
-            if node not in for_types_only(tree) and (target := ours(full)) is not None and target != name
-        }
+        name: {target for full in imported_when_it_runs(tree) if (target := ours(full)) is not None and target != name}
         for name, tree in modules().items()
     }
     done: set[str] = set()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import msgspec
 
 from cavalcade.admin.wishes import Wishes
-from cavalcade.supervisor.desk import Desk
 from cavalcade.types import Headers
+
+if TYPE_CHECKING:  # a command that reads an answer needs nothing of the supervisor
+    from cavalcade.supervisor.desk import Desk
 
 Fields = list[tuple[bytes, bytes]]
 

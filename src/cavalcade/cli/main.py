@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
+import importlib
 import os
-import platform
 import sys
 from collections.abc import Sequence
 
 import click
 
-from cavalcade import build
-from cavalcade.cli.check import check
-from cavalcade.cli.config_show import config
-from cavalcade.cli.deploy import deploy
-from cavalcade.cli.doctor import doctor
-from cavalcade.cli.health import health
-from cavalcade.cli.look import inspect, logs, ps, status
 from cavalcade.cli.parameters import write_epilog, write_options
 from cavalcade.cli.report import Screen
-from cavalcade.cli.serve import serve
-from cavalcade.cli.steer import drain, log_level, recycle, reload, scale, stop
-from cavalcade.cli.top import top
 from cavalcade.errors import CavalcadeError, UsageError
 from cavalcade.supervisor import upgrade
 
 _OWN_OPTIONS = frozenset({"--help", "-h", "--version", "-V"})
 
+# Where each command is: only the one that is asked for is imported. A health check runs every few seconds.
+_PLACES = {
+    "serve": "serve",
+    "check": "check",
+    "config": "config_show",
+    "ps": "look",
+    "status": "look",
+    "top": "top",
+    "inspect": "look",
+    "logs": "look",
+    "health": "health",
+    "reload": "steer",
+    "scale": "steer",
+    "recycle": "steer",
+    "drain": "steer",
+    "stop": "steer",
+    "log-level": "steer",
+    "deploy": "deploy",
+    "doctor": "doctor",
+}
+
 
 class Commands(click.Group):
     """A group in which a first word that is no command is an APP to serve, and so is nothing at all."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_PLACES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return _command(cmd_name) if cmd_name in _PLACES else None
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0] not in self.commands and args[0] not in _OWN_OPTIONS):
+        if not args or (args[0] not in _PLACES and args[0] not in _OWN_OPTIONS):
             args = ["serve", *args]
         return super().parse_args(ctx, args)
 
@@ -43,27 +59,22 @@ class Commands(click.Group):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.format_commands(ctx, formatter)
-        write_options(serve, ctx, formatter)
+        write_options(_command("serve"), ctx, formatter)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_epilog(formatter)
 
 
+def _command(name: str) -> click.Command:
+    command = getattr(importlib.import_module(f"cavalcade.cli.{_PLACES[name]}"), name.replace("-", "_"))
+    assert isinstance(command, click.Command)
+    return command
+
+
 def _show_version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:
-    if not asked:
-        return
-    click.echo(f"cavalcade {build.VERSION} ({build.describe()})")
-    parts = [f"{platform.python_implementation()} {platform.python_version()}"]
-    parts += [f"{name} {_version(name)}" for name in ("uvloop", "httptools")]
-    click.echo(", ".join(parts))
-    ctx.exit()
-
-
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+    if asked:
+        click.echo(importlib.import_module("cavalcade.cli.versions").describe())
+        ctx.exit()
 
 
 @click.group("cavalcade", cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -73,13 +84,6 @@ def cavalcade() -> None:
 
     APP is module:attribute, such as main:app; a module; a file; or nothing, and the project is looked through.
     """
-
-
-cavalcade.add_command(serve)
-cavalcade.add_command(check)
-cavalcade.add_command(config)
-for _command in (ps, status, top, inspect, logs, health, reload, scale, recycle, drain, stop, log_level, deploy, doctor):
-    cavalcade.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _usage_fix(words: list[str]) -> str:
     """What to do about a command line that cannot be understood; most often a command with a typo."""
     first = words[0] if words else ""
-    near = difflib.get_close_matches(first, list(cavalcade.commands), n=1)
-    if near and first not in cavalcade.commands:
+    near = difflib.get_close_matches(first, list(_PLACES), n=1)
+    if near and first not in _PLACES:
         return f"Did you mean: cavalcade {' '.join([near[0], *words[1:]])}"
     return "cavalcade --help shows every command and option"

@@ -450,8 +450,8 @@ class Connection(Link):
         access = context.access
         if access is not None:
             access.add(self.asker or self.peer(), self.method, self.target, self.version, status, self.sent_bytes, seconds)
-            if not context.flush_due:
-                context.note_access()
+            if context.turn.access is None:
+                context.turn.add_lines(access)
 
     def refuse(self, error: PeerError, data: bytes) -> None:
         """The peer broke a rule: answer if that is still possible, say so in the log, close."""

@@ -23,6 +23,7 @@ from urllib.parse import unquote
 from cavalcade import limits
 from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.wsgi import environ
+from cavalcade.config.addresses import join
 from cavalcade.config.trusted import Trusted
 from cavalcade.types import Address, Headers
 from cavalcade.wire.fields import FORWARDING_NAMES, HOST
@@ -233,7 +234,7 @@ def read_forwarded(value: bytes) -> list[dict[bytes, bytes]]:
 
 def _written(client: Address) -> str:
     host, port = client
-    return host if not port else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return join(host, port) if port else host
 
 
 def _last(value: bytes) -> bytes:

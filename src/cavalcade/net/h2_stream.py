@@ -398,8 +398,8 @@ class H2Stream(StreamState):
         access = context.access
         if access is not None:
             access.add(self.asker or link.peer(), self.method, self.target, "2", status, self.sent_bytes, seconds)
-            if not context.flush_due:
-                context.note_access()
+            if context.turn.access is None:
+                context.turn.add_lines(access)
 
     def on_sweep(self, now: float) -> None:
         """Called about twice a second: has a deadline passed, is a head overdue?"""

@@ -14,6 +14,7 @@ from typing import Any
 from cavalcade import limits
 from cavalcade.apps.stream import add_waiter, wake_all
 from cavalcade.board.layout import CONNECTIONS_HTTP1
+from cavalcade.config.addresses import join
 from cavalcade.net.context import ConnectionContext
 from cavalcade.types import Address
 
@@ -56,7 +57,7 @@ class Link:
             if client is None:
                 name = "a unix socket"
             else:
-                name = f"{client[0]}:{client[1]}" if ":" not in client[0] else f"[{client[0]}]:{client[1]}"
+                name = join(client[0], client[1] or 0)
             self.client_name = name
         return name
 

@@ -1,8 +1,9 @@
 # cython: language_level=3
 # Types for access.py when it is compiled: names and meaning are there.
 
-
 cimport cython
+from cpython cimport time
+from cavalcade.observe.lines cimport LineWriter
 
 # Compiled, these names of access.py are C variables, and no attributes of the module.
 cdef list _MILLISECONDS, _SIZES, _TIMES
@@ -23,7 +24,7 @@ cdef class AccessLog:
     cpdef begin(self)
     @cython.locals(pieces=list, answers=list, tenths=Py_ssize_t)
     cpdef add_usual(self, str client, str method, bytes target, str version, int status, Py_ssize_t size, double seconds)
-    @cython.locals(batch=list)
+    @cython.locals(batch=list, now=double, writer=LineWriter)
     cpdef flush(self)
     @cython.locals(second="long long", head=str)
     cpdef bytes _usual_lines(self, list pieces, double now)

@@ -122,7 +122,8 @@ class AccessLog:
             return
         batch = self.pending
         self.pending = []
-        if not self._logger.isEnabledFor(logging.INFO):
+        logger = self._logger
+        if (logger.level or logger.getEffectiveLevel()) > logging.INFO or logger.manager.disable >= logging.INFO:
             return
         handler = self._handler
         if handler is None:
@@ -130,8 +131,9 @@ class AccessLog:
                 self._emit(entry)
             return
         now = time.time()
-        handler.writer.write(self._usual_lines(batch, now) if self._usual else self._lines(handler.shape, batch, now))
-        if handler.writer.dropped != self._said_dropped:
+        writer = handler.writer
+        writer.write(self._usual_lines(batch, now) if self._usual else self._lines(handler.shape, batch, now))
+        if writer.dropped != self._said_dropped:
             self._say_dropped(handler)
 
     def finish(self) -> None:

@@ -17,7 +17,7 @@ from cavalcade.observe.blackbox import Frame, Notes
 from cavalcade.supervisor.children import WorkerChild, order_line
 from cavalcade.supervisor.guard import Guard
 from cavalcade.supervisor.verdicts import Evidence
-from cavalcade.worker import channel, inspection
+from cavalcade.worker import channel
 from cavalcade.worker.channel import LiveRequest, StackFrame, ThreadStack
 
 POLL_S = 0.02
@@ -104,7 +104,7 @@ class Inspector:
             blocked=True,
             note=_note(outline, seen, bool(stack)),
             where=culprit.show() if culprit is not None else "",
-            stack=inspection.show(reversed(stack), self._packages),
+            stack=channel.show(reversed(stack), self._packages),
         )
 
 

@@ -6,7 +6,12 @@ exits, so there are never orphans. When it closes under the supervisor, the work
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
+
+from cavalcade import limits
+from cavalcade.observe.blackbox import Frame
 
 # -- the worker reports ------------------------------------------------------------------------------------------------
 
@@ -92,6 +97,12 @@ class StackFrame(msgspec.Struct, omit_defaults=True):
 
     at: str
     own: bool = False
+
+
+def show(stack: Iterable[Frame], packages: frozenset[str]) -> list[StackFrame]:
+    """The frames that are not our own, the last of them where there are very many."""
+    shown = [StackFrame(frame.short(), not frame.library(packages)) for frame in stack if not frame.ours]
+    return shown[-limits.INSPECT_FRAMES :]
 
 
 class LiveRequest(msgspec.Struct, omit_defaults=True):

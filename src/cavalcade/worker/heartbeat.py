@@ -39,7 +39,7 @@ class Heartbeat:
         self._last = self._due = time.monotonic()
         if self._witness is not None:
             self._witness.start()
-        self._context.on_first = self._beat
+        self._context.on_first = self._hurry
         self._beat()
 
     def stop(self) -> None:
@@ -51,22 +51,33 @@ class Heartbeat:
             self._witness.stop()
         self._row.set(layout.IN_FLIGHT, len(self._context.serving.running))
 
-    def _beat(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+    def _hurry(self) -> None:
+        """The first connection is here: siblings look at the beat from now on. Not a beat of its own: where the loop was blocked before,
+        nobody who waited meanwhile has been read yet."""
         now = time.monotonic()
+        self._stamp(now)
+        if self._timer is not None and now + limits.HEARTBEAT_S < self._due:
+            self._timer.cancel()
+            self._last = now
+            self._due = now + limits.HEARTBEAT_S
+            self._timer = self._context.loop.call_later(limits.HEARTBEAT_S, self._beat)
+
+    def _stamp(self, now: float) -> None:
         self._row.set(layout.HEARTBEAT_NS, int(now * 1e9))
         self._row.set(layout.IN_FLIGHT, len(self._context.serving.running))
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        self._stamp(now)
         if self._timer is not None:
             self._note_lag(now)
-        if self._witness is not None:
-            self._witness.beat(now, self._last, self._due)
+        to_tell = self._witness is not None and self._witness.beat(now, self._last, self._due)
         if now >= self._look_at:
             self._look_at = now + limits.LOOK_S
             if self._witness is not None:
                 self._witness.look()
             self._on_look(now)
-        pause_s = limits.HEARTBEAT_S if self._context.load else limits.LOOK_S
+        pause_s = limits.HEARTBEAT_S if self._context.load or to_tell else limits.LOOK_S
         self._last = now
         self._due = now + pause_s
         self._timer = self._context.loop.call_later(pause_s, self._beat)

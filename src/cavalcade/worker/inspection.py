@@ -11,16 +11,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
-from cavalcade import limits
 from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.asgi.websocket import WebSocketExchange
 from cavalcade.apps.stream import REQUEST_ID, Call, Serving
 from cavalcade.observe import blackbox, requests
-from cavalcade.observe.blackbox import Frame
 from cavalcade.observe.escape import quoted
 from cavalcade.worker import channel, witness
 
@@ -64,7 +61,7 @@ class Inspection:
             route=quoted(str(requests.route(scope) or ""))[:_TEXT_CHARS] if scope else "",
             request_id=request_id,
             where=culprit.show() if culprit is not None else "",
-            stack=show(stack, self._packages),
+            stack=channel.show(stack, self._packages),
         )
 
     def _stack(self, call: Call) -> list[FrameType]:
@@ -120,14 +117,8 @@ class Inspection:
             stack = [witness.describe(each) for each in _inwards(frame)]
             if ident in self._explained or ident not in names or all(each.ours or each.library(self._packages) for each in stack):
                 continue
-            found.append(channel.ThreadStack(names[ident], show(stack, self._packages)))
+            found.append(channel.ThreadStack(names[ident], channel.show(stack, self._packages)))
         return found
-
-
-def show(stack: Iterable[Frame], packages: frozenset[str]) -> list[channel.StackFrame]:
-    """The frames that are not our own, the last of them where there are very many."""
-    shown = [channel.StackFrame(frame.short(), not frame.library(packages)) for frame in stack if not frame.ours]
-    return shown[-limits.INSPECT_FRAMES :]
 
 
 def _inwards(frame: FrameType | None) -> list[FrameType]:

@@ -25,6 +25,7 @@ from cavalcade.apps.asgi import waits
 from cavalcade.apps.asgi.lifespan import Lifespan
 from cavalcade.apps.stream import Call, Serving
 from cavalcade.board.ledger_words import GC_NS, GC_PAUSES, REQUESTS
+from cavalcade.config import addresses
 from cavalcade.observe import blackbox
 from cavalcade.observe.blackbox import BlackBox, Frame, Notes
 from cavalcade.worker import channel
@@ -79,8 +80,9 @@ class Witness:
             gc.callbacks.remove(self._on_gc)
         self._tell_late(self._serving.ledger.get(REQUESTS) + len(self._serving.running))
 
-    def beat(self, now: float, last: float, due: float) -> None:
-        """The loop turns: `now`, after `last`, where it ought to have turned at `due`."""
+    def beat(self, now: float, last: float, due: float) -> bool:
+        """The loop turns: `now`, after `last`, where it ought to have turned at `due`. Whether it was blocked: the next beat, at which
+        that is told, should come soon, for it counts who came until then."""
         serving = self._serving
         running = len(serving.running)
         begun = serving.ledger.get(REQUESTS) + running
@@ -107,6 +109,7 @@ class Witness:
         if self._gc_s:
             self._gc_s = 0.0
             self._gc_worst = (0.0, 0, 0)
+        return self._late is not None
 
     def look(self) -> None:
         """A few times a second: how long this thread has waited for a CPU so far, and what it would take along if it died."""
@@ -261,7 +264,7 @@ def client_of(call: Call) -> str:
         host, port = client
     except (TypeError, ValueError):  # an app may put anything there
         return ""
-    return f"{host}:{port}" if host and port else str(host or "")
+    return addresses.join(str(host), port) if host and port else str(host or "")
 
 
 def age_of(call: Call) -> float | None:

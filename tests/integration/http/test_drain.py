@@ -182,7 +182,7 @@ def test_a_client_that_takes_nothing_does_not_hold_up_the_stop(run: Any, serve: 
             await client.head()
             began = asyncio.get_running_loop().time()
             await served.server.stop()
-            assert asyncio.get_running_loop().time() - began < 2
+            assert asyncio.get_running_loop().time() - began < 8
             assert served.connections == 0 or await served.until(lambda: served.connections == 0)
 
     run(main())

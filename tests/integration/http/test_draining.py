@@ -64,8 +64,8 @@ def test_a_stream_that_waits_in_receive_is_told_and_may_return(run: Any, serve: 
             await client.send(GET)
             await client.until(b"first ")
             began = asyncio.get_running_loop().time()
-            assert await served.server.stop(2.0) == []
-            assert asyncio.get_running_loop().time() - began < 1.5  # told after 30 %, not at the end
+            assert await served.server.stop(4.0) == []
+            assert asyncio.get_running_loop().time() - began < 3.6  # told after 30 %, not at the end
             rest = await client.rest()
             assert b"goodbye " in rest
             assert not rest.endswith(b"0\r\n\r\n")  # and the client can tell that it is not whole

@@ -172,7 +172,7 @@ def test_one_connection_that_floods_does_not_hold_up_another(run: Any, serve: An
                 await other.send(raw.TEXT, b"hello")
                 assert await other.text() == "hello"
                 waits.append(time.perf_counter() - began)
-            assert sorted(waits)[len(waits) // 2] < 0.1
+            assert sorted(waits)[len(waits) // 2] < 0.5
             await sending
             reading.cancel()
 

@@ -18,6 +18,8 @@ from speed.measure import LOADS
 from speed.process import Unmeasurable
 from speed.sample import Sample, percentile, read_h2load, read_wrk
 
+pytestmark = pytest.mark.any_build
+
 PAGE = Path(__file__).parents[3] / "docs" / "performance.md"
 
 WRK = """Running 1s test @ http://127.0.0.1:40000/

@@ -225,10 +225,10 @@ def test_add_costs_well_under_a_microsecond_or_three_on_a_slow_machine(make: Mak
     log, _ = make("plain")
     best = float("inf")
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.thread_time()
         for _ in range(2000):
             log.add("127.0.0.1:40000", "GET", b"/items?q=1", "1.1", 200, 123, 0.0042)
-        best = min(best, (time.perf_counter() - start) / 2000)
+        best = min(best, (time.thread_time() - start) / 2000)
         log.pending.clear()
     assert best < 3e-6, f"{best * 1e9:.0f} ns"
 

@@ -118,8 +118,11 @@ def encode_table(fields: list[tuple[bytes, bytes]]) -> bytes:
 def test_a_block_full_of_tiny_fields_is_no_lever() -> None:
     """The library's loop copies what is left of the block for each."""
     block = b"\0\1a\0" * (HEAD_BYTES // 4)
-    decoder = FieldDecoder(HEAD_BYTES)
-    began = time.process_time()
-    with pytest.raises(OversizedHeaderListError):
-        decoder.decode(block)
-    assert time.process_time() - began < 0.05
+    took = []
+    for _ in range(3):  # of a busy machine's caches something is lost now and then
+        decoder = FieldDecoder(HEAD_BYTES)
+        began = time.process_time()
+        with pytest.raises(OversizedHeaderListError):
+            decoder.decode(block)
+        took.append(time.process_time() - began)
+    assert min(took) < 0.05
