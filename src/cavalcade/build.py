@@ -41,6 +41,7 @@ HOT_MODULES = (
     "net.transport",
     "net.context",
     "net.link",
+    "net.websocket",
     "net.connection",
     "net.h2_stream",
     "net.h2",

@@ -1,4 +1,4 @@
-"""Tasks whose first step is taken at once, not in the next turn of the loop."""
+"""Steps of tasks that are taken at once, not in the next turn of the loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 _Task = asyncio.Task
 _EAGER = sys.version_info >= (3, 12)
 # `asyncio.current_task` of 3.11 looks here as well, in five times as many instructions.
-_current_task: Any = getattr(asyncio.tasks, "_current_tasks", {}).get
+_current_task: Any = asyncio.current_task if _EAGER else asyncio.tasks._current_tasks.get  # type: ignore[attr-defined, unused-ignore]
 _NAME = "request"  # one for all: making up another for each would cost more than the rest of the call
 
 
@@ -47,3 +47,20 @@ class Starter:
     def keep(self, step: Any, *, context: contextvars.Context) -> None:
         """What a task calls instead of the loop's `call_soon`."""
         self.step = step
+
+
+def go_on(waiter: asyncio.Future[None], loop: asyncio.AbstractEventLoop) -> None:
+    """End the wait of the task that waits for this future, and take its next step, up to where it waits again.
+
+    No step can be taken inside of that of another task: there it is left to the loop, as are those of several who wait.
+    """
+    callbacks: Any = waiter._callbacks
+    if waiter.done():
+        return
+    if callbacks is None or len(callbacks) != 1 or _current_task(loop) is not None:
+        waiter.set_result(None)
+        return
+    wakeup, context = callbacks[0]
+    waiter.remove_done_callback(wakeup)
+    waiter.set_result(None)
+    context.run(wakeup, waiter)

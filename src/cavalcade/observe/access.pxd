@@ -13,7 +13,7 @@ cdef Py_ssize_t _KNOWN, _KNOWN_CHARS, _PIECES, _SMALL
 cdef class AccessLog:
     cdef public list pending
     cdef public bint _usual
-    cdef public object _handler, _logger, _log, _encoder, _pid, _worker
+    cdef public object _handler, _line, _logger, _log, _encoder, _pid, _worker
     cdef public dict _clients, _methods, _targets, _answers
     cdef public long long _second
     cdef public str _before, _after
@@ -38,11 +38,10 @@ cdef class NamedAccessLog(AccessLog):
 
 
 cdef class DetailedAccessLog(NamedAccessLog):
-    cdef public object seen, _line, _named
+    cdef public object seen, _named
     cdef public Py_ssize_t _every, _skipped
 
     cpdef add(self, str client, str method, bytes target, str version, int status, Py_ssize_t sent_bytes, double seconds)
-    cpdef begin(self)
     cpdef bytes _lines(self, str shape, list batch, double now)
 
 

@@ -52,6 +52,7 @@ class AccessLog:
         "_clients",
         "_encoder",
         "_handler",
+        "_line",
         "_log",
         "_logger",
         "_methods",
@@ -70,6 +71,7 @@ class AccessLog:
         self.pending: list[Any] = []  # pieces where `_usual`, else entries
         self._usual = False
         self._handler: OwnHandler | None = None
+        self._line = access_fields.compile_format(settings.access_log_format) if settings.access_log_format else None
         self._logger = logging.getLogger(ACCESS_LOGGER)
         self._log = logging.getLogger(LOGGER)
         self._encoder = msgspec.json.Encoder()
@@ -96,7 +98,7 @@ class AccessLog:
     def begin(self) -> None:
         """The first of a batch comes: who gets the lines?"""
         self._handler = handler = self._own_handler()
-        self._usual = handler is not None and handler.shape == "plain"
+        self._usual = handler is not None and handler.shape == "plain" and self._line is None
 
     def add_usual(self, client: str, method: str, target: bytes, version: str, status: int, size: int, seconds: float) -> None:
         answers = self._answers.get(version)
@@ -240,12 +242,11 @@ class NamedAccessLog(AccessLog):
 class DetailedAccessLog(NamedAccessLog):
     """With all that connections which are watched have `seen` of the request that is added next."""
 
-    __slots__ = ("_every", "_line", "_named", "_skipped", "seen")
+    __slots__ = ("_every", "_named", "_skipped", "seen")
 
     def __init__(self, settings: Settings) -> None:
         NamedAccessLog.__init__(self, settings)
         self.seen = Seen([])
-        self._line = access_fields.compile_format(settings.access_log_format) if settings.access_log_format else None
         self._named = settings.request_id != "off"
         self._every = settings.access_log_sample
         self._skipped = self._every - 1  # the first is logged
@@ -265,10 +266,6 @@ class DetailedAccessLog(NamedAccessLog):
         else:
             seen.request_id = self.request_id
             self.pending.append((client, method, _text(target), version, status, sent_bytes, seconds, self.request_id, seen))
-
-    def begin(self) -> None:
-        AccessLog.begin(self)
-        self._usual = self._usual and self._line is None
 
     def _lines(self, shape: Format, batch: list[Entry], now: float) -> bytes:
         line = self._line

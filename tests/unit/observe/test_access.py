@@ -129,6 +129,30 @@ def test_bytes_that_are_no_text_do_not_break_a_json_line(make: Make) -> None:
     assert json.loads(read())["target"] == "/\\xed\\xb2\\x80"
 
 
+def test_numbers_and_texts_that_no_table_holds(make: Make) -> None:
+    log, read = make("plain")
+    long = b"/" + b"x" * 300
+    log.add("c", "GET", long, "1.0", 599, 123_456_789, 12.34567)
+    log.add("c", "GET", b"/\xff\x22", "2", 100, 2047, 0.20474)
+    log.add("c", "GET", b"", "1.1", 999, 2048, 0.2048)
+    log.flush()
+    first, second, third = read().splitlines()
+    assert first.endswith(f'c "GET {long.decode()} HTTP/1.0" 599 123456789B 12345.7ms')
+    assert second.endswith('c "GET /\\\\xff\\" HTTP/2" 100 2047B 204.7ms')
+    assert third.endswith('c "GET  HTTP/1.1" 999 2048B 204.8ms')
+
+
+def test_a_flood_of_targets_is_not_remembered_for_ever(make: Make) -> None:
+    log, read = make("plain")
+    for turn in range(2):
+        for number in range(3000):
+            log.add("c", "GET", b"/%d" % number, "1.1", 200, 0, 0.0)
+            if number % 100 == 99:
+                log.flush()
+                assert read().count("\n") == 100, turn
+    assert len(log._targets) <= 2048
+
+
 def test_a_batch_is_one_write(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     log, read = make("plain")
     writes = 0
