@@ -14,6 +14,7 @@ would hide every later edit of that source.
 from __future__ import annotations
 
 import ast
+import multiprocessing
 import os
 import textwrap
 from pathlib import Path
@@ -85,7 +86,11 @@ class build_optional_ext(build_ext):
 
             # The .pxd alone says what has a C type; an annotation such as `int` would mean another type than the one declared there.
             directives = {"language_level": "3", "annotation_typing": False}
-            made = cythonize(wanted, build_dir="build/cython", compiler_directives=directives, include_path=["src"], force=True)
+            # Processes that are started anew would run this file again.
+            nthreads = self.parallel if multiprocessing.get_start_method() == "fork" else 0
+            made = cythonize(
+                wanted, build_dir="build/cython", compiler_directives=directives, include_path=["src"], force=True, nthreads=nthreads
+            )
         except Exception as exc:
             if REQUIRED:
                 raise

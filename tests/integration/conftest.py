@@ -19,7 +19,7 @@ import pytest
 from cavalcade.types import ASGIApp
 from cavalcade.worker.server import Server
 
-WAIT_S = 10.0  # for what is sure to come, on a machine that may be busy
+WAIT_S = 30.0  # for what is sure to come, on a machine that may be busy
 RESET = struct.pack("ii", 1, 0)
 
 

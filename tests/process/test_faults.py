@@ -15,7 +15,7 @@ import pytest
 from cavalcade.testing import LiveServer
 from cavalcade.testing.clients import processes, wait_gone
 from cavalcade.testing.streams import Streams
-from cavalcade.testing.traffic import Mix, Traffic, deploy
+from cavalcade.testing.traffic import GENTLE, REST_S, Mix, Traffic, deploy
 from cavalcade.testing.traffic_report import Report
 
 RELOAD_S = 30.0
@@ -72,7 +72,7 @@ def assert_nothing_lost(report: Report) -> None:
 
 def test_reloads_lose_nothing(serve: Serve, tmp_path: Path) -> None:
     server = serve()
-    with Traffic(server.address) as traffic:
+    with Traffic(server.address, GENTLE) as traffic:
         for number in range(2, 5):
             more(traffic)
             deploy(tmp_path, f"v{number}")
@@ -86,7 +86,7 @@ def test_reloads_lose_nothing(serve: Serve, tmp_path: Path) -> None:
 
 def test_recycling_loses_nothing(serve: Serve) -> None:
     server = serve("--max-requests", "300", "--max-requests-jitter", "30")
-    with Traffic(server.address) as traffic:
+    with Traffic(server.address, GENTLE) as traffic:
         more(traffic, 4000)
     assert_nothing_lost(traffic.report)
     assert len(traffic.report.pids) > 4
@@ -94,7 +94,7 @@ def test_recycling_loses_nothing(serve: Serve) -> None:
 
 def test_a_broken_release_loses_nothing_and_the_old_one_serves_on(serve: Serve, tmp_path: Path) -> None:
     server = serve()
-    with Traffic(server.address) as traffic:
+    with Traffic(server.address, GENTLE) as traffic:
         for version, fault in (("v2", "import"), ("v3", "startup")):
             more(traffic)
             deploy(tmp_path, version, fault)
@@ -113,7 +113,7 @@ def test_a_broken_release_loses_nothing_and_the_old_one_serves_on(serve: Serve, 
 
 def test_scaling_loses_nothing(serve: Serve) -> None:
     server = serve(workers=2)
-    with Traffic(server.address) as traffic:
+    with Traffic(server.address, GENTLE) as traffic:
         for signum, done in ((signal.SIGTTIN, r"ready after"), (signal.SIGTTOU, r"has left")):
             for _ in range(4):
                 mark = server.mark()
@@ -127,7 +127,7 @@ def test_scaling_loses_nothing(serve: Serve) -> None:
 def test_upgrades_lose_nothing(serve: Serve, tmp_path: Path) -> None:
     server = serve()
     pid = server.pid
-    with Traffic(server.address) as traffic:
+    with Traffic(server.address, GENTLE) as traffic:
         for number in (2, 3):
             more(traffic)
             deploy(tmp_path, f"v{number}")
@@ -146,7 +146,7 @@ def test_upgrades_lose_nothing(serve: Serve, tmp_path: Path) -> None:
 
 def test_a_stop_answers_whoever_was_accepted(serve: Serve) -> None:
     server = serve()
-    traffic = Traffic(server.address)
+    traffic = Traffic(server.address, GENTLE)
     traffic.start()
     try:
         more(traffic)
@@ -161,7 +161,7 @@ def test_a_stop_answers_whoever_was_accepted(serve: Serve) -> None:
 
 def test_a_server_whose_supervisor_is_killed_answers_whoever_was_accepted(serve: Serve, tmp_path: Path) -> None:
     server = serve("--graceful-timeout", "10s")
-    traffic = Traffic(server.address)
+    traffic = Traffic(server.address, GENTLE)
     traffic.start()
     try:
         more(traffic)
@@ -178,7 +178,7 @@ def test_a_killed_worker_takes_only_its_own_connections_along(serve: Serve) -> N
     server = serve(workers=2)
     doomed = server.worker_pids[0]
     without_clients = sockets_of(doomed)
-    with Traffic(server.address) as traffic:
+    with Traffic(server.address, GENTLE) as traffic:
         more(traffic)
         mark = server.mark()
         connections = freeze(doomed) - without_clients
@@ -193,7 +193,7 @@ def test_a_killed_worker_takes_only_its_own_connections_along(serve: Serve) -> N
 def test_a_worker_killed_while_it_hands_over_takes_only_what_it_still_has_along(serve: Serve, tmp_path: Path) -> None:
     server = serve(workers=2)
     without_clients = sockets_of(server.worker_pids[0])
-    with Traffic(server.address, Mix(kept=2, pausing=100, closing=2, uploads=1, late=4)) as traffic:
+    with Traffic(server.address, Mix(kept=2, pausing=100, closing=2, uploads=1, late=4, rest_s=REST_S)) as traffic:
         more(traffic)
         deploy(tmp_path, "v2")
         mark = server.mark()
@@ -211,7 +211,7 @@ def test_a_worker_killed_while_it_hands_over_takes_only_what_it_still_has_along(
 def test_event_streams_end_whole_at_a_reload(serve: Serve, tmp_path: Path) -> None:
     server = serve("--graceful-timeout", f"{STREAM_GRACE_S}s")
     old = server.worker_pids
-    with Streams(server.address, STREAMS) as streams, Traffic(server.address) as traffic:
+    with Streams(server.address, STREAMS) as streams, Traffic(server.address, GENTLE) as traffic:
         deploy(tmp_path, "v2")
         mark = server.mark()
         server.signal(signal.SIGHUP)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from cavalcade.testing import LiveServer
-from cavalcade.testing.traffic import Mix, Traffic, deploy
+from cavalcade.testing.traffic import REST_S, Mix, Traffic, deploy
 
 ANSWER_S = 20.0
 MANY = 600
@@ -242,7 +242,7 @@ def test_more_connections_than_the_queue_holds_are_moved_all(serve: Serve, clien
 
 def test_recycling_by_requests_loses_no_keep_alive_client(serve: Serve) -> None:
     server = serve("--max-requests", "200", "--max-requests-jitter", "20")
-    with Traffic(server.address, Mix(kept=2, pausing=8, closing=0, uploads=1, late=0)) as traffic:
+    with Traffic(server.address, Mix(kept=2, pausing=8, closing=0, uploads=1, late=0, rest_s=REST_S)) as traffic:
         for total in range(3000, 100_000, 500):
             traffic.wait_requests(total, timeout_s=40.0)
             if len([line for line in server.lines if "has left" in line]) > 4:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cavalcade.testing import LiveServer
-from cavalcade.testing.traffic import Mix, Traffic, deploy
+from cavalcade.testing.traffic import REST_S, Mix, Traffic, deploy
 
 RELOAD_S = 30.0
 CLIENTS = 6
@@ -32,7 +32,7 @@ def busy(tmp_path: Path, loop_name: str) -> Busy:
     def begin(*options: str, trust: Path | str = "") -> Iterator[tuple[LiveServer, Traffic]]:
         deploy(tmp_path)
         with LiveServer("main:app", *ARGV, "--loop", loop_name, *options, cwd=tmp_path) as server:
-            with Traffic(server.address, Mix.only(http2=CLIENTS), trust=trust) as traffic:
+            with Traffic(server.address, Mix.only(http2=CLIENTS, rest_s=REST_S), trust=trust) as traffic:
                 traffic.wait_requests(300)
                 yield server, traffic
             lost = [note for note in traffic.report.failures if note.what != "refused" or server.process.poll() is None]

@@ -257,7 +257,8 @@ def test_connections_are_told_by_protocol_messages_and_bytes_are_counted_and_a_q
         values = until(project, lambda values: value(values, "requests_total", "POST", "2xx") == 2)
         assert value(values, "received_bytes_total") > 2000
         assert value(values, "requests_total", "GET", "1xx") == 1
-        assert value(values, "accept_wait_seconds_count") == value(values, "accepted_connections_total") == 3
+        assert value(values, "accepted_connections_total") == 3
+        assert 1 <= value(values, "accept_wait_seconds_count") <= 3  # one for each wake
         assert value(values, "request_first_byte_seconds_count") == 3
 
 

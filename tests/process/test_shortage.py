@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from cavalcade.testing.cgroups import NoControlGroup, limited
-from cavalcade.testing.clients import WAIT_S, get
+from cavalcade.testing.clients import WAIT_S, free_port, get
 
 REFUSE = Path(__file__).parent / "refuse.py"
 
@@ -62,12 +62,10 @@ def test_without_memfd_and_without_room_for_a_file_the_error_says_both(project: 
 @pytest.mark.parametrize("target", ["a pipe that nobody reads", "a full disk"])
 def test_a_log_that_cannot_be_written_holds_up_nobody(project: Any, tmp_path: Path, target: str) -> None:
     project.deploy()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, socket.socket() as probe:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(WAIT_S)
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
+        port = free_port()
         read, write = os.pipe() if target.startswith("a pipe") else (-1, os.open("/dev/full", os.O_WRONLY))
         argv = [sys.executable, "-m", "cavalcade", "main:app", "--bind", f"127.0.0.1:{port}"]
         environ = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}

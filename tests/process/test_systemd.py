@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from cavalcade.testing import LiveServer
-from cavalcade.testing.clients import WAIT_S, get
+from cavalcade.testing.clients import WAIT_S, free_port, get
 
 # Opens a socket as descriptor 3, as systemd would, and becomes the server.
 ACTIVATE = """
@@ -152,13 +152,6 @@ def activated(folder: Path, port: int, *options: str, listen: str = "listen", of
     _, *rest = [word for word in server.argv if word not in ("--bind", "127.0.0.1:0")]
     server.argv = [sys.executable, "-c", ACTIVATE, str(port), listen, str(offset), *rest, *options]
     return server
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def test_an_inherited_socket_replaces_the_default_and_nothing_of_it_reaches_the_app(project: Any) -> None:

@@ -22,7 +22,8 @@ import psutil
 import pytest
 
 from cavalcade.testing import LiveServer
-from cavalcade.testing.traffic import Traffic, deploy
+from cavalcade.testing.clients import PAUSE_S
+from cavalcade.testing.traffic import GENTLE, Traffic, deploy
 
 WAIT_S = 20.0
 
@@ -116,7 +117,7 @@ class Handshakes:
         self._threads = [threading.Thread(target=self._go, daemon=True) for _ in range(3)]
 
     def _go(self) -> None:
-        while not self._over.is_set():
+        while not self._over.wait(PAUSE_S):
             try:
                 serial = ask(self._server, self._context)[1]
             except (OSError, AssertionError) as error:
@@ -239,7 +240,7 @@ def busy(tmp_path: Path, authority: Any, loop_name: str) -> Iterator[Callable[..
         folder.mkdir()
         deploy(folder)
         flags = [*authority.pair.flags, "--workers", "2", "--loop", loop_name, "--no-access-log", *options]
-        with LiveServer("main:app", *flags, cwd=folder) as server, Traffic(server.address, trust=authority.file) as traffic:
+        with LiveServer("main:app", *flags, cwd=folder) as server, Traffic(server.address, GENTLE, trust=authority.file) as traffic:
             yield server, traffic
 
     return begin

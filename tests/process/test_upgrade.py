@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from cavalcade.testing import LiveServer
-from cavalcade.testing.clients import WAIT_S, Load, Slow, get
+from cavalcade.testing.clients import PAUSE_S, WAIT_S, Load, Slow, get
 
 Loaded = Callable[[LiveServer], Load]
 
@@ -58,7 +58,7 @@ def keep_alive_load(server: LiveServer, clients: int = 4) -> Iterator[list[str]]
         connection.auto_open = False
         try:
             connection.connect()
-            while not over.is_set():
+            while not over.wait(PAUSE_S):
                 connection.request("GET", "/")
                 response = connection.getresponse()
                 if response.status != 200 or response.read() not in (b"v1", b"v2"):

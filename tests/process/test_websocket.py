@@ -16,7 +16,7 @@ import pytest
 import websockets
 
 from cavalcade.testing import LiveServer, write_app
-from cavalcade.testing.traffic import Mix, Traffic, deploy
+from cavalcade.testing.traffic import REST_S, Mix, Traffic, deploy
 
 CLIENTS = 12
 WAIT_S = 30.0
@@ -118,7 +118,7 @@ def busy(folder: Path, *options: str, trust: Path | str = "") -> Iterator[tuple[
     deploy(folder)
     # Without stalls: a machine that is short of CPUs is told in the log as well, and is not what is looked for here.
     with LiveServer("main:app", "--workers", "2", "--no-access-log", "--stall-warn", "0", *options, cwd=folder) as server:
-        with Traffic(server.address, Mix.only(websockets=8), trust=trust) as traffic:
+        with Traffic(server.address, Mix.only(websockets=8, rest_s=REST_S), trust=trust) as traffic:
             traffic.wait_requests(200)
             yield server, traffic
         assert [note for note in traffic.report.failures if note.what != "refused" or server.process.poll() is None] == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cavalcade.testing import LiveServer
-from cavalcade.testing.traffic import Traffic
+from cavalcade.testing.traffic import GENTLE, Traffic
 
 # Answers as the app of `Traffic` does: which code, which process, what it was given.
 APP = """
@@ -46,7 +46,7 @@ def test_reload_recycling_scaling_and_stop_lose_nothing(tmp_path: Path, threads:
     deploy(tmp_path, "v1")
     options = ("--workers", "2", "--threads", str(threads), "--no-access-log", "--max-requests", "700", "--max-requests-jitter", "50")
     with LiveServer("main:app", *options, cwd=tmp_path) as server:
-        with Traffic(server.address) as traffic:
+        with Traffic(server.address, GENTLE) as traffic:
             for version in ("v2", "v3"):
                 traffic.wait_requests(traffic.progress.requests + 500, timeout_s=30.0)
                 deploy(tmp_path, version)

@@ -12,7 +12,6 @@ import ctypes
 import http.client
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,8 @@ from time import monotonic
 from typing import Any, Self
 
 import pytest
+
+from cavalcade.testing.clients import free_port
 
 # -- programs of others ----------------------------------------------------------------------------------------------------
 
@@ -150,12 +151,6 @@ def _network(instances: int) -> Namespaces | Loopback:
         return Namespaces(instances)
     except (OSError, subprocess.CalledProcessError):  # a container without the right to make any
         return Loopback(instances)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @contextlib.contextmanager

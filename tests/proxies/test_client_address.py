@@ -9,7 +9,6 @@ import contextlib
 import http.client
 import json
 import os
-import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ import pytest
 
 from cavalcade.testing import LiveServer, write_app
 from cavalcade.testing.certificates import Authority
+from cavalcade.testing.clients import free_port
 
 WAIT_S = 20.0
 CLIENT = "127.0.0.5"
@@ -70,12 +70,6 @@ defaults
     timeout server 20s
 {body}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def ask(port: int, path: str = "/x", tls: ssl.SSLContext | None = None, **fields: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from wsproto.events import BytesMessage, TextMessage
 
 from cavalcade.testing import LiveServer, write_app
 from cavalcade.testing.certificates import Authority
+from cavalcade.testing.clients import free_port
 from cavalcade.testing.websocket_http2 import H2WebSocket
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -164,12 +164,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "large").write_bytes(os.urandom(1 << 20))
     (folder / "small").write_bytes(os.urandom(50_000))
     return folder
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def by_systemd(folder: Path, port: int, *options: str) -> LiveServer:

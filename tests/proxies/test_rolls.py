@@ -78,7 +78,6 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("proxy", PROXIES)
 def test_no_request_is_lost_while_three_instances_are_rolled_and_a_killed_one_takes_only_what_it_held(
     proxy: str, project: Path, network: Any, front: Callable[..., Any], need: Callable[[str], str]

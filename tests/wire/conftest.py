@@ -29,6 +29,7 @@ class Request:
     keep_alive: bool
     expects_continue: bool
     upgrade: bool
+    forwarded: bool
     body: bytes = b""
     whole: bool = False
 
@@ -72,6 +73,7 @@ class Recorder:
                 head.keep_alive,
                 head.expects_continue,
                 head.upgrade,
+                head.forwarded,
             )
         )
         if head.length == 0:

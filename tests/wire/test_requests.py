@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cavalcade import limits
-from cavalcade.wire.h1 import H1, Rules
+from cavalcade.wire.h1 import H1
+from cavalcade.wire.h1_response import Rules
 from cavalcade.wire.sink import Head
 
 HOST = b"Host: a\r\n"

@@ -4,16 +4,22 @@
 cimport cython
 
 # Compiled, these names of tasks.py are C variables, and no attributes of the module.
-cdef object _Task, _current_task
+cdef object _Task, OVER, first_step, rest
 cdef bint _EAGER
+cdef dict _running
 cdef str _NAME
 
 
 cdef class Starter:
-    cdef public object loop, step
+    cdef public object loop, asked, coroutine, context, rest, task, step
 
+    cpdef run(self, coroutine, context)
     cpdef start(self, coroutine, context)
+    cpdef new(self, coroutine, context)
+    cpdef take_step(self, context)
+    cpdef make(self)
+    cpdef go_on(self, task, ended)
 
 
 @cython.locals(callbacks=list)
-cpdef go_on(waiter, loop)
+cpdef end_wait(waiter, loop)

@@ -13,7 +13,7 @@ STALE_NS = int(limits.STALE_HEARTBEAT_S * 1e9)
 STALE_IDLE_NS = int(2.5 * limits.LOOK_S * 1e9)  # a worker with no connection beats that slowly
 LOOK_EVERY_NS = 5_000_000  # a look at all rows costs a hundredth of this at most
 READY = int(layout.Phase.READY)
-NOBODY = 2**63  # more connections than anybody can have
+NOBODY = 2**62  # more connections than anybody can have
 
 
 class Siblings:

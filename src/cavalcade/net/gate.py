@@ -11,30 +11,27 @@ that a connection is accepted within milliseconds whatever the board says.
 
 from __future__ import annotations
 
-import asyncio
 import errno
-import ipaddress
 import logging
+import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from cavalcade import limits
 from cavalcade.board.ledger_words import ACCEPT_WAIT, ACCEPTED
 from cavalcade.board.siblings import Siblings
-from cavalcade.config.addresses import join
-from cavalcade.errors import PeerError
-from cavalcade.net import handover, proxied
+from cavalcade.net import handover
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.handshake import Handshake
 from cavalcade.net.link import IDLE, Link
-from cavalcade.net.listener import Listener, queued_s
+from cavalcade.net.listener import Listener, plain_name, queued_s
+from cavalcade.net.proxied import Proxied, written
 from cavalcade.net.tls import Tls
 from cavalcade.net.transport import Transport
 from cavalcade.types import Address
-from cavalcade.wire.proxy_header import plain
 
 log = logging.getLogger("cavalcade")
 
@@ -72,7 +69,8 @@ class Gate:
         self._stepped_back = 0
         self._exhausted_at = 0.0  # when accept() last failed for want of descriptors; 0 while there are enough
         self._shed = 0  # idle connections closed since they ran out
-        self._headers_due: set[asyncio.Task[None]] = set()  # those that wait for a PROXY header
+        self._first = False  # nothing was accepted in this wake yet
+        self._proxied = Proxied(context, self._new_link)
 
     def open(self) -> None:
         """Begin to accept."""
@@ -88,7 +86,7 @@ class Gate:
         self._open = False
         self._unwatch()
         # A load balancer that connects without a header for long only looks whether we are there.
-        self._loop.call_later(limits.LAST_CALL_S, self._give_up_headers)
+        self._loop.call_later(limits.LAST_CALL_S, self._proxied.give_up)
         if last:
             for listener in self._listeners:
                 while self._accept(listener):
@@ -98,14 +96,9 @@ class Gate:
                 except OSError:
                     pass  # a sibling was faster
 
-    def _give_up_headers(self) -> None:
-        for task in self._headers_due:
-            task.cancel()
-
-    async def wait_connected(self) -> None:
+    def wait_connected(self) -> Awaitable[None]:
         """Done when every connection that was accepted has its transport."""
-        while self._headers_due:
-            await asyncio.wait(self._headers_due)
+        return self._proxied.wait()
 
     # -- watching ----------------------------------------------------------------------------------------------------------
 
@@ -128,6 +121,7 @@ class Gate:
     def _on_wake(self, take: Callable[[], bool]) -> None:
         # The app of a client that has asked already runs in here: one that blocks must not hold up those who wait with it.
         enough = time.monotonic() + ACCEPT_WAKE_S
+        self._first = True
         for _ in range(ACCEPTS_PER_WAKE):
             if self._siblings is not None and self._stepped_back < limits.STEP_BACK_TIMES:
                 excess = self._context.load - self._siblings.least_load()
@@ -153,7 +147,7 @@ class Gate:
     def _accept(self, listener: Listener) -> bool:
         """Accept one connection; False when there is none."""
         try:
-            connected, address = listener.accept()
+            fd, address = listener.accept()
         except (BlockingIOError, InterruptedError):
             return False  # a sibling was faster
         except ConnectionError:
@@ -166,28 +160,35 @@ class Gate:
             else:
                 raise
             return False
-        connected.setblocking(False)
+        os.set_blocking(fd, False)
         self._ledger.add(ACCEPTED, 1)
-        waited_s = queued_s(connected)
-        if waited_s is not None:
-            self._ledger.observe(ACCEPT_WAIT, waited_s)
+        sock: socket.socket | None = None
+        if self._first:
+            # Who is first has waited longest of those that this wake takes: asking for each of them costs as much as accepting it.
+            self._first = False
+            sock = listener.wrap(fd)
+            waited_s = queued_s(sock)
+            if waited_s is not None:
+                self._ledger.observe(ACCEPT_WAIT, waited_s)
         client: Address | None = None
-        if listener.is_unix:
-            server: Address = (listener.address.removeprefix("unix:"), None)
-            if self._name_peer is not None:
-                client = self._name_peer(connected)
-        else:
-            name = listener.own_name or connected.getsockname()
-            server = (_plain(name[0]), name[1])
-            client = (_plain(address[0]), address[1])
-        if self._context.load >= self._connections_max:
+        server = listener.own_name
+        if server is None:
+            sock = listener.wrap(fd) if sock is None else sock
+            server = plain_name(sock.getsockname())
+        if not listener.is_unix:
+            client = plain_name(address)
+        elif self._name_peer is not None:
+            sock = listener.wrap(fd) if sock is None else sock
+            client = self._name_peer(sock)
+        context = self._context
+        if context.load >= self._connections_max:
             why = f"{listener.address} has {self._connections_max} connections already"
-            self._context.peer_log.closed(time.monotonic(), _written(client), why)
-            connected.close()
+            context.peer_log.closed(time.monotonic(), written(client), why)
+            os.close(fd if sock is None else sock.detach())
         elif listener.proxy_protocol:
-            self._adopt_proxied(connected, client, server, listener.address)
+            self._proxied.adopt(listener.wrap(fd) if sock is None else sock, client, server, listener.address)
         else:
-            self._adopt(connected, self._new_link(client, server))
+            self._adopt(fd, self._new_link(client, server), sock)
         return True
 
     def _new_link(self, client: Address | None, server: Address | None) -> Link:
@@ -209,42 +210,12 @@ class Gate:
             context = self._context
             connection = context.connection_class(context, passport.scheme, passport.client, passport.server, passport.opened_at)
             connection.moved_in = True
-            self._adopt(sock, connection)
+            self._adopt(sock.fileno(), connection, sock)
         return True
 
-    def _adopt(self, sock: socket.socket, connection: Link) -> None:
+    def _adopt(self, fd: int, connection: Link, sock: socket.socket | None) -> None:
         self._context.opened()
-        Transport(self._context.turn, sock, connection).start()
-
-    # -- behind a load balancer that speaks the PROXY protocol ---------------------------------------------------------------
-
-    def _adopt_proxied(self, sock: socket.socket, peer: Address | None, server: Address, address: str) -> None:
-        context = self._context
-        if (None if peer is None else peer[0]) not in context.forwarding.trusted:
-            whom = "unix" if peer is None else peer[0]
-            why = f"{address} believes the PROXY protocol of trusted proxies only; if that is yours: --trusted-proxies {whom}"
-            context.peer_log.closed(context.now, _written(peer), why)
-            sock.close()
-            return
-        context.opened()
-        task = self._loop.create_task(self._connect_proxied(sock, peer, server, address))
-        self._headers_due.add(task)
-        task.add_done_callback(self._headers_due.discard)
-
-    async def _connect_proxied(self, sock: socket.socket, peer: Address | None, server: Address, address: str) -> None:
-        context = self._context
-        try:
-            header = await proxied.read_header(self._loop, sock, context.head_s)
-        except PeerError as error:
-            context.peer_log.closed(context.now, _written(peer), f"{error.cause} ({address} has proxy_protocol=on)")
-        except (OSError, asyncio.CancelledError):
-            pass  # it looked whether we are there, and left; or we leave
-        else:
-            link = self._new_link(header.client, header.server) if header.told else self._new_link(peer, server)
-            Transport(context.turn, sock, link).start()
-            return
-        sock.close()
-        context.closed()
+        Transport(self._context.turn, fd, connection, sock).start()
 
     # -- out of descriptors --------------------------------------------------------------------------------------------------
 
@@ -277,12 +248,3 @@ class Gate:
         self._exhausted_at = 0.0
         log.info("accepting again: there are descriptors enough; %d idle connections were closed meanwhile", self._shed)
         self._shed = 0
-
-
-def _plain(host: str) -> str:
-    """An IPv4 address as such, also where an inherited socket takes both families."""
-    return plain(ipaddress.ip_address(host)) if host.startswith("::ffff:") else host
-
-
-def _written(peer: Address | None) -> str:
-    return "a unix socket" if peer is None else join(peer[0], peer[1] or 0)

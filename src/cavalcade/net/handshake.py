@@ -105,7 +105,8 @@ class Handshake(Link):
             link.deadline = deadline
         if self.write_paused:
             link.pause_writing()
-        transport.pump()  # its request may have come along with the end of the handshake
+        if self.incoming.pending:  # its request has come along with the end of the handshake
+            transport.pump()
 
     def refuse_plain(self, data: bytes) -> None:
         """Not TLS. Where it is HTTP, the client, or whoever has configured it, is told so in plain text."""

@@ -101,7 +101,7 @@ class Link:
     def attach(self, transport: Any) -> None:
         """This is now what the transport talks to."""
         self.transport = transport
-        self.fd = transport.get_extra_info("socket").fileno()
+        self.fd = transport.fileno()
         self.context.connections.add(self)
         transport.set_write_buffer_limits(limits.WRITE_HIGH_BYTES)
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import ipaddress
 import os
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import msgspec
+
+from cavalcade.types import Address
+from cavalcade.wire.proxy_header import plain
 
 # Where `tcpi_unacked` stands in `struct tcp_info` (linux/tcp.h): eight bytes and four words come before it. Seven words later comes
 # `tcpi_last_data_recv`, in milliseconds, which of a connection that has sent nothing counts from its beginning.
@@ -40,19 +45,33 @@ class Listener:
         return self.sock.family == socket.AF_UNIX
 
     @cached_property
-    def own_name(self) -> tuple[str, int] | None:
+    def own_name(self) -> Address | None:
         """What our side of every connection to it is called; None where it is bound to all addresses, and each may have another."""
+        if self.is_unix:
+            return self.address.removeprefix("unix:"), None
         name = self.sock.getsockname()
-        return None if name[0] in ("0.0.0.0", "::") else (name[0], name[1])
+        return None if name[0] in ("0.0.0.0", "::") else plain_name(name)
 
     @cached_property
     def _family(self) -> int:
         return int(self.sock.family)
 
-    def accept(self) -> tuple[socket.socket, Any]:
-        """What `socket.accept()` gives, 1.4 us sooner: that makes an enum of the family and another of the type for each."""
-        fd, address = self.sock._accept()  # type: ignore[attr-defined, unused-ignore]
-        return socket.socket(self._family, STREAM, 0, fd), address
+    @cached_property
+    def accept(self) -> Callable[[], tuple[int, Any]]:
+        """What `socket.accept()` is made of: the descriptor, which blocks still, and the client's address."""
+        accept: Callable[[], tuple[int, Any]] = self.sock._accept  # type: ignore[attr-defined, unused-ignore]
+        return accept
+
+    def wrap(self, fd: int) -> socket.socket:
+        """A connection as Python's object, 1.4 us sooner than from `socket.accept()`, which makes an enum of the family and another of
+        the type for each."""
+        return socket.socket(self._family, STREAM, 0, fd)
+
+
+def plain_name(name: tuple[Any, ...]) -> Address:
+    """What the kernel says of one end of a connection, with an IPv4 address as such, also where the socket takes both families."""
+    host = name[0]
+    return (plain(ipaddress.ip_address(host)) if host.startswith("::ffff:") else host), name[1]
 
 
 class Inherited(msgspec.Struct):

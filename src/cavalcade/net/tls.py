@@ -1,9 +1,10 @@
 """Certificates, keys and contexts: from the options to what a connection is wrapped with, and to what its app is told.
 
-Two kinds of context. The `front` is what a handshake begins with; it is made once, before the workers are forked, so that all of
-them share its ticket keys, and a client resumes its session with whichever worker it meets. An `Identity` is a certificate with its
-key. In the middle of each handshake the front's callback puts the identity for the wanted host in its place. So a renewed
-certificate is a new `Identity`, made whole or not at all, and nothing that is in use is ever changed.
+An `Identity` is a certificate with its key. The `front` is the one that a handshake begins with; it is made once, before the workers
+are forked, so that all of them share its ticket keys, and a client resumes its session with whichever worker it meets. Where there is
+another identity, by a host's name or because the certificate was renewed, the front's callback puts the right one in its place in the
+middle of each handshake. So a renewed certificate is a new `Identity`, made whole or not at all, and no certificate that is in use is
+ever changed.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Tls:
         self._trust_digest = b""
         self._default: Identity
         self._identities: dict[str, Identity] = {}
-        self.front: ssl.SSLContext
+        self.front: Identity
         self._load()
         self._suites = {cipher["name"]: cipher["id"] & 0xFFFF for cipher in self.front.get_ciphers()}
 
@@ -144,8 +145,9 @@ class Tls:
         if trust_digest != self._trust_digest:
             # Also where only the trust has changed: a session of a client that is not trusted any more must not be resumed, so
             # its ticket keys have to go.
-            self.front = self._context(self._files, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-            self.front.sni_callback = self._choose
+            self.front = default
+        if identities or default is not self.front:
+            self.front.sni_callback = self._choose  # else a handshake is spared it, which is a twelfth of its time
         self._default, self._identities = default, identities
         self._digest, self._trust_digest = digest, trust_digest
         return True
@@ -167,6 +169,8 @@ class Tls:
         # A client could keep us busy with it for ever (CVE-2011-1473), and nobody needs it. TLS 1.3 has none.
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
         context.set_alpn_protocols(self._alpn)
+        # In TLS 1.3, for each handshake: a ticket costs a twentieth of it, and whoever resumes a session with one is given the next.
+        context.num_tickets = 1
         if settings.ssl_ciphers:
             try:
                 context.set_ciphers(settings.ssl_ciphers)

@@ -11,6 +11,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from cavalcade import limits
+from cavalcade.net.transport import Transport
 
 if TYPE_CHECKING:
     from cavalcade.net.link import Link
@@ -21,12 +22,14 @@ RECORD_BYTES = 16 * limits.KIB  # RFC 8446 section 5.1: no record holds more
 class TlsTransport:
     """Made when the handshake is done; `link` is what it carries."""
 
-    def __init__(self, raw: Any, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, link: Link) -> None:
+    def __init__(self, raw: Transport, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, link: Link) -> None:
         self.raw = raw
         self.tls = tls
+        # What an SSLObject passes reading and writing on to, at the price of a Python call each.
+        self.records: Any = getattr(tls, "_sslobj", tls)
         self.incoming = incoming
         self.outgoing = outgoing
-        self.link = link
+        self.link: Any = link
         self.read_paused = False
         self.input_over = False  # the client will send nothing more, or nothing that we want
         self.output_over = False  # close_notify is out
@@ -38,35 +41,37 @@ class TlsTransport:
         self.link = link
 
     def get_protocol(self) -> Link:
-        return self.link
+        link: Link = self.link
+        return link
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "ssl_object":
             return self.tls
         return self.raw.get_extra_info(name, default)
 
+    def fileno(self) -> int:
+        return self.raw.fileno()
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.raw.set_write_buffer_limits(high, low)
 
     def get_write_buffer_size(self) -> int:
         """Bytes that the kernel has not taken yet, encrypted."""
-        size: int = self.raw.get_write_buffer_size()
-        return size
+        return self.raw.get_write_buffer_size()
 
     def is_closing(self) -> bool:
-        closing: bool = self.raw.is_closing()
-        return closing
+        return self.raw.is_closing()
 
     def write(self, data: bytes) -> None:
         if self.output_over or not data:
             return
-        tls = self.tls
+        records = self.records
         try:
-            done = tls.write(data)
+            done = records.write(data)
             if done != len(data):  # it takes a record at a time
                 view = memoryview(data)
                 while done < len(data):
-                    done += tls.write(view[done:])
+                    done += records.write(view[done:])
         except ssl.SSLError as error:
             self.fail(error)
             return
@@ -116,7 +121,7 @@ class TlsTransport:
     def connection_lost(self, error: BaseException | None) -> None:
         self.input_over = self.output_over = True
         self.link.connection_lost(error)
-        del self.link  # no circle, which only the garbage collector could undo
+        self.link = None  # no circle, which only the garbage collector could undo
 
     def pause_writing(self) -> None:
         self.link.pause_writing()
@@ -128,11 +133,13 @@ class TlsTransport:
 
     def pump(self) -> None:
         """Decrypt what is there and pass it on, for as long as the connection wants it."""
-        tls = self.tls
+        read = self.records.read
         incoming = self.incoming
         while not (self.read_paused or self.input_over):
+            # Room for what is there, which is less when it is decrypted; more than that would be asked of malloc, and given back.
+            size = min(incoming.pending or RECORD_BYTES, RECORD_BYTES)
             try:
-                data = tls.read(RECORD_BYTES)
+                data = read(size)
             except ssl.SSLWantReadError:
                 break
             except ssl.SSLZeroReturnError:
@@ -145,7 +152,7 @@ class TlsTransport:
                 self.end_input()
                 return
             self.link.data_received(data)
-            if not (incoming.pending or tls.pending()):
+            if not incoming.pending and len(data) < size:  # else OpenSSL may have more of this record
                 break
         self.answer()
 

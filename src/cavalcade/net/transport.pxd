@@ -2,6 +2,7 @@
 # Types for transport.py when it is compiled: names and meaning are there.
 
 cimport cython
+from cavalcade.net cimport syscalls
 from cavalcade.observe.access cimport AccessLog
 
 # Compiled, these names of transport.py are C variables, and no attributes of the module.
@@ -28,6 +29,7 @@ cdef class Transport:
     cdef public Py_ssize_t read_bytes, size, high, low
     cdef public list held
 
+    cpdef int fileno(self)
     cpdef bint is_closing(self)
     cpdef pause_reading(self)
     cpdef resume_reading(self)

@@ -16,6 +16,7 @@ import socket
 from typing import Any
 
 from cavalcade import limits
+from cavalcade.net import syscalls
 from cavalcade.observe.access import AccessLog
 
 HOLD_BYTES = limits.WRITE_HOLD_BYTES
@@ -61,13 +62,14 @@ class Turn:
 
 
 class Transport:
-    """Over a connected stream socket, which is non-blocking and its own from now on."""
+    """Over the descriptor of a connected stream socket, which is non-blocking and its own from now on; and over the `sock` that has it,
+    where there is one: Python's object costs as much as the kernel takes for accepting, and few connections ever need it."""
 
-    def __init__(self, turn: Turn, sock: socket.socket, protocol: Any) -> None:
+    def __init__(self, turn: Turn, fd: int, protocol: Any, sock: socket.socket | None = None) -> None:
         self.turn = turn
         self.loop = turn.loop
         self.sock = sock
-        self.fd = sock.fileno()
+        self.fd = fd  # -1 once it is closed: its number may be another's then
         self.protocol = protocol
         self.in_turn = False  # `end_turn` will be called
         self.wanted = True  # the protocol wants to read
@@ -99,7 +101,14 @@ class Transport:
     # -- what is asked of any transport ----------------------------------------------------------------------------------------
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self.sock if name == "socket" else default
+        if name != "socket" or self.fd < 0:
+            return default
+        if self.sock is None:
+            self.sock = socket.socket(fileno=self.fd)
+        return self.sock
+
+    def fileno(self) -> int:
+        return self.fd
 
     def get_protocol(self) -> Any:
         return self.protocol
@@ -140,11 +149,11 @@ class Transport:
         answered at once is read once."""
         size = self.read_bytes
         try:
-            data = os.read(self.fd, size)
-        except (BlockingIOError, InterruptedError):
-            return False
+            data = syscalls.receive(self.fd, size)
         except OSError as error:
             self.lose(error)
+            return False
+        if data is None:
             return False
         try:
             if data:
@@ -189,8 +198,12 @@ class Transport:
         while held and not self.blocked:
             if len(held) > 1 and self.size <= limits.JOIN_BYTES:
                 held[:] = [b"".join(held)]
+            first = held[0]
             try:
-                sent = os.write(self.fd, held[0]) if len(held) == 1 else os.writev(self.fd, held[: limits.WRITE_PIECES])
+                if len(held) == 1:
+                    sent = syscalls.give(self.fd, first) if type(first) is bytes else os.write(self.fd, first)
+                else:
+                    sent = os.writev(self.fd, held[: limits.WRITE_PIECES])
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError as error:
@@ -261,7 +274,7 @@ class Transport:
     def send_eof(self) -> None:
         self.eof_sent = True
         try:
-            self.sock.shutdown(socket.SHUT_WR)
+            self.get_extra_info("socket").shutdown(socket.SHUT_WR)
         except OSError:
             pass  # the client is gone, and we shall read so
 
@@ -311,4 +324,8 @@ class Transport:
             self.protocol.connection_lost(self.error)
         finally:
             self.protocol = self.error = None  # no circle, which only the garbage collector could undo
-            self.sock.close()
+            fd, self.fd = self.fd, -1
+            if self.sock is not None:
+                self.sock.close()
+            else:
+                os.close(fd)

@@ -64,7 +64,9 @@ FAMILIES = (
     _counter("shed", "Requests answered 503 without the app, because too many were in flight."),
     _counter("accepted_connections", "Connections accepted."),
     _counter("hand_overs", "Idle connections that a leaving worker has given to another, alive."),
-    _histogram("accept_wait_seconds", "For how long accepted connections had waited in the kernel's queue, or their first bytes had."),
+    _histogram(
+        "accept_wait_seconds", "For how long the first connection of each wake had waited in the kernel's queue, or its first bytes had."
+    ),
     _histogram("loop_lag_seconds", "How late the event loops of the workers turned, looked at many times a second."),
     _counter("gc_pauses", "Runs of Python's garbage collector in the workers, by generation.", "generation"),
     _counter("gc_pause_seconds", "Time that they took.", "generation"),

@@ -37,12 +37,12 @@ def resumed(name: str, stalled: channel.Stalled, seen: Evidence) -> str:
     if seen.stopped or stalled.continued:
         return f"{name} was stopped (SIGSTOP) for {stalled.ms} ms; {waited}"
     where = _where(seen, stalled.request)
-    if stalled.gc_ms >= MOSTLY * stalled.ms:
-        run = f"generation {stalled.gc_generation}, {stalled.gc_freed} objects freed"
-        return f"{name} was blocked for {stalled.ms} ms by garbage collection ({stalled.gc_ms} ms, {run}){where}; {waited}"
     if stalled.ms - stalled.starved_ms <= seen.patience_s * 1000:  # with a CPU of its own it would not have been noticed
         ready_ms = min(stalled.starved_ms, stalled.ms)  # what is counted began a little earlier
         return f"{name} was starved of CPU: of {stalled.ms} ms it was ready to run for {ready_ms} ms and had none; {waited}"
+    if stalled.gc_ms >= MOSTLY * stalled.ms:
+        run = f"generation {stalled.gc_generation}, {stalled.gc_freed} objects freed"
+        return f"{name} was blocked for {stalled.ms} ms by garbage collection ({stalled.gc_ms} ms, {run}){where}; {waited}"
     return f"{name} was blocked for {stalled.ms} ms{where or ' outside of any code of the app'}; {waited}"
 
 
@@ -52,10 +52,10 @@ def place(stalled: channel.Stalled, seen: Evidence) -> str:
         return ""
     if seen.stopped or stalled.continued:
         return "stopped (SIGSTOP)"
-    if stalled.gc_ms >= MOSTLY * stalled.ms:
-        return "garbage collection"
     if stalled.ms - stalled.starved_ms <= seen.patience_s * 1000:
         return "starved of CPU"
+    if stalled.gc_ms >= MOSTLY * stalled.ms:
+        return "garbage collection"
     return code_place(seen)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import random
+import socket
 import threading
 from dataclasses import dataclass, field
 
@@ -12,6 +14,22 @@ from cavalcade.testing.live import LiveServer
 
 WAIT_S = 30.0  # for anything that is sure to come, on a machine that may be busy
 PAUSE_S = 0.005  # of a `Load` client: without it the clients take all the CPU that what is tested needs too
+
+
+# Not one of those that clients get for themselves (32768 and up, Linux): one of them could be faster than who is to listen there.
+PORTS = range(10_000, 32_000)
+
+
+def free_port() -> int:
+    """A port of the loopback interface, for a program that has to be told one."""
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def get(server: LiveServer, path: str = "/") -> str:

@@ -28,7 +28,7 @@ _STAMP = re.compile(r"^\S+ \S+ \S+ \[\d+\] \w+ +")
 _ORDINARY = re.compile(r" ready after | has left, drained in ")
 
 BOOT_TIMEOUT_S = 30.0
-LINE_TIMEOUT_S = 10.0
+LINE_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
 ORPHANS_S = 10.0  # how long the processes of a server may outlive its supervisor
 

@@ -59,7 +59,7 @@ APP_FILE = Path(__file__).with_name("traffic_app.py")
 
 
 class Mix(msgspec.Struct, frozen=True):
-    """How many clients of each kind."""
+    """How many clients of each kind. Those that ask again as soon as the answer is there wait for up to `rest_s` before they do."""
 
     kept: int = 4
     pausing: int = 8
@@ -68,11 +68,17 @@ class Mix(msgspec.Struct, frozen=True):
     late: int = 8
     websockets: int = 0  # see cavalcade.testing.traffic_websocket
     http2: int = 0  # see cavalcade.testing.traffic_http2; needs h2
+    rest_s: float = 0.0
 
     @classmethod
-    def only(cls, *, websockets: int = 0, http2: int = 0) -> Mix:
+    def only(cls, *, websockets: int = 0, http2: int = 0, rest_s: float = 0.0) -> Mix:
         """None of the others."""
-        return cls(0, 0, 0, 0, 0, websockets, http2)
+        return cls(0, 0, 0, 0, 0, websockets, http2, rest_s)
+
+
+# For tests: all kinds, but they leave most of a CPU to whatever starts meanwhile. `make faults` is the one that gives no rest.
+REST_S = 0.01
+GENTLE = Mix(kept=2, closing=2, uploads=1, rest_s=REST_S)
 
 
 class Progress(msgspec.Struct):
@@ -196,17 +202,17 @@ class Clients:
     async def run(self, mix: Mix, on_progress: Callable[[Progress], None]) -> Report:
         """Until stdin ends."""
         await self._loop.connect_read_pipe(lambda: _Stdin(self._over), sys.stdin)
-        clients = [self._kept("kept", 0.0) for _ in range(mix.kept)]
+        clients = [self._kept("kept", mix.rest_s) for _ in range(mix.kept)]
         clients += [self._kept("pausing", PAUSE_S) for _ in range(mix.pausing)]
-        clients += [self._closing("closing", 0.0) for _ in range(mix.closing)]
+        clients += [self._closing("closing", 0.0, mix.rest_s) for _ in range(mix.closing)]
         clients += [self._closing("late", LATE_S) for _ in range(mix.late)]
         clients += [self._uploads() for _ in range(mix.uploads)]
-        clients += websocket_clients(Where(self._address, self._trust, self._over), self._books, mix.websockets)
+        clients += websocket_clients(Where(self._address, self._trust, self._over, mix.rest_s), self._books, mix.websockets)
         if mix.http2:
             trust = _trust(self._trusted)
             if trust is not None:
                 trust.set_alpn_protocols(["h2"])
-            clients += http2_clients(Where(self._address, trust, self._over), self._books, mix.http2)
+            clients += http2_clients(Where(self._address, trust, self._over, mix.rest_s), self._books, mix.http2)
         running = [self._loop.create_task(client) for client in clients]
         while running:
             done, waiting = await asyncio.wait(running, timeout=PROGRESS_S)
@@ -239,7 +245,7 @@ class Clients:
         finally:
             wire.close()
 
-    async def _closing(self, kind: str, wait_s: float) -> None:
+    async def _closing(self, kind: str, wait_s: float, rest_s: float = 0.0) -> None:
         while not self._over.is_set():
             token = self._books.token(kind)
             wire = self._wire()
@@ -258,6 +264,8 @@ class Clients:
                 answer = await wire.ask(self._get(token, "close"))
                 self._books.check(answer.body, token)
             wire.close()
+            if rest_s:
+                await asyncio.sleep(random.uniform(0, rest_s))
 
     async def _uploads(self) -> None:
         filling = os.urandom(UPLOAD_BYTES)

@@ -237,8 +237,8 @@ class Session:
                 if len(self.streams) < kind.in_flight:
                     self.begin(self.again.popleft() if self.again else self.new(filling))
             self.flush()
-            if kind.pause_s:
-                await asyncio.sleep(random.uniform(0, kind.pause_s))
+            if pause_s := kind.pause_s or self.where.rest_s:
+                await asyncio.sleep(random.uniform(0, pause_s))
             while len(self.streams) >= kind.in_flight and not self.told:
                 self.room.clear()
                 await self.room.wait()

@@ -181,7 +181,7 @@ class Session:
             if self.open:
                 await self.send_message(self.again.popleft() if self.again else self.new())
                 sent += 1
-            await asyncio.sleep(random.uniform(0, kind.pause_s) if kind.pause_s else 0)
+            await asyncio.sleep(random.uniform(0, kind.pause_s or self.where.rest_s))
         while self.flight and self.open:
             self.room.clear()
             await self.room.wait()

@@ -22,11 +22,12 @@ class Lost(Exception):
 
 @dataclass(frozen=True)
 class Where:
-    """What clients connect to: HTTPS with `trust`. They go on until `over` is set."""
+    """What clients connect to: HTTPS with `trust`. They go on until `over` is set, with up to `rest_s` before they ask again."""
 
     address: tuple[str, int]
     trust: ssl.SSLContext | None
     over: asyncio.Event
+    rest_s: float = 0.0
 
 
 class Answer(msgspec.Struct):

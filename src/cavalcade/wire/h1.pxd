@@ -2,19 +2,20 @@
 # Types for h1.py when it is compiled. Only what makes the hot path faster: names and meaning are in h1.py.
 
 cimport cython
-from cavalcade.wire.h1_response cimport Responses
+from cavalcade.wire.h1_response cimport Responses, Rules
 from cavalcade.wire.sink cimport Head
 
 # Compiled, these names of h1.py are C variables, and no attributes of the module.
 cdef int HEAD, BODY_LENGTH, BODY_CHUNKED, WAIT
 cdef int SIZE_LINE, CHUNK_DATA, TRAILERS
-cdef int HOST_FIELD
-cdef dict METHODS, REQUEST_NAMES, TARGETS
+cdef int CONNECTION, CONTENT_LENGTH, FORWARDING, HOST_FIELD
+cdef dict FIELDS, LINES, METHODS, REQUEST_NAMES, TARGETS
 
 
 cdef class H1(Responses):
     cdef public object sink
     cdef public object parser
+    cdef public bint plain
     cdef public int state
     cdef public bint feeding
     cdef public bytes rest
@@ -42,10 +43,15 @@ cdef class H1(Responses):
     cpdef bint due(self)
     @cython.locals(size=Py_ssize_t, end=Py_ssize_t, tail=bytes, rest=bytes, upgrade=bint, first=int)
     cpdef bytes feed_head(self, bytes data)
+    @cython.locals(rules=Rules, head=Head, cut=Py_ssize_t, text=bytes, line=tuple, headers=list, field=tuple, hosts=int, length=object,
+                   keep_alive=bint, forwarded=bint, kind=int)
+    cpdef bint take_plain(self, bytes data, Py_ssize_t end) except -1
+    cpdef begin_parsing(self)
     cpdef stay_in_head(self, bytes data)
     cpdef tokenize(self, bytes data)
     @cython.locals(head=Head, method=bytes, url=bytes, headers=list, split=tuple, line=bytes)
     cpdef finish_head(self, bint upgrade, bytes data)
+    cpdef begin(self, length, bint upgrade)
     cpdef expect_body(self, length, bint upgrade)
     cpdef decline_upgrade(self)
     cpdef bytes feed_length(self, bytes data)

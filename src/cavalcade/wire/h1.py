@@ -1,9 +1,12 @@
 """The HTTP/1.1 and HTTP/1.0 engine: llhttp (through httptools) tokenizes, the policy here decides.
 
-How it works. llhttp cannot be stopped in the middle of its input, so bytes are cut before they reach it: one call gets at most
-one head, or the rest of one body. That gives three things: the app is started outside of a parser callback; a pipelined
-request is not even parsed before the one in front of it is answered; and our own idea of where a message ends must agree with
-llhttp's, or the connection is refused (two parsers that disagree are how requests are smuggled).
+How it works. A head that comes in one piece and leaves no doubt is read line by line from tables (h1_plain.py); llhttp, which keeps
+nothing from one message to the next, does not see it, nor a body of known length behind it. Everything else is llhttp's.
+
+It cannot be stopped in the middle of its input, so bytes are cut before they reach it: one call gets at most one head, or the rest of one
+body. That gives three things: the app is started outside of a parser callback; a pipelined request is not even parsed before the one in
+front of it is answered; and our own idea of where a message ends must agree with llhttp's, or the connection is refused (two parsers that
+disagree are how requests are smuggled).
 
     HEAD --head is whole--> BODY --body is whole--> WAIT --response is done, `next_request()`--> HEAD
          `---- no body -------------------------------^
@@ -32,12 +35,16 @@ from cavalcade.errors import (
 )
 from cavalcade.wire import fields, llhttp
 from cavalcade.wire.fields import (
+    CONNECTION,
+    CONTENT_LENGTH,
+    FORWARDING,
     HOST_FIELD,
     METHODS,
     REQUEST_NAMES,
     known_hosts,
     learn_request_name,
 )
+from cavalcade.wire.h1_plain import FIELDS, LINES, read_field, read_line
 from cavalcade.wire.h1_response import CRLF, END_OF_HEAD, Responses, Rules
 from cavalcade.wire.sink import Sink
 from cavalcade.wire.target import TARGETS, read_target
@@ -58,7 +65,8 @@ class H1(Responses):
     def __init__(self, sink: Sink, rules: Rules) -> None:
         super().__init__(rules)
         self.sink: Any = sink
-        self.parser: Any = httptools.HttpRequestParser(self)
+        self.parser: Any = None  # made when it is needed: many connections never do
+        self.plain = False  # the message was not given to it
         self.state = HEAD
         self.feeding = False
         self.rest = b""  # bytes behind the message that is being answered, not parsed yet
@@ -158,18 +166,13 @@ class H1(Responses):
                 if not data:
                     return data
                 size = len(data)
-            if self.headers:
-                self.headers = []  # trailer fields of the request before
-            self.url = b""
-            self.length = -2
-            self.hosts = 0
-            self.expects_continue = False
-            self.head.forwarded = False
-            self.head_complete = False
-            self.complete = False
             end = data.find(END_OF_HEAD)
             if end >= 0:
+                if self.take_plain(data, end):
+                    end += 4
+                    return data[end:] if end != size else b""
                 end += 4
+            self.begin_parsing()
         else:
             tail = self.tail
             end = (tail + data).find(END_OF_HEAD)
@@ -201,6 +204,72 @@ class H1(Responses):
             raise PeerError("the request head ends where none should")
         self.finish_head(upgrade, data)
         return rest
+
+    def take_plain(self, data: bytes, end: int) -> bool:
+        """Hand over the request whose head ends `end` bytes into `data`, with the empty line to come. False, and nothing done, unless
+        the head is plain."""
+        rules = self.rules
+        cut = data.find(CRLF)
+        text = data[:cut]
+        line = LINES.get(text)
+        if line is None:
+            line = read_line(text)
+        if line is None or cut > rules.request_line or end + 4 > rules.head_bytes:
+            return False
+        headers = []
+        hosts = 0
+        length = -2
+        keep_alive = True
+        forwarded = False
+        for text in data[cut + 2 : end].split(CRLF):
+            field = FIELDS.get(text)
+            if field is None:
+                field = read_field(text)
+                if field is None:
+                    return False
+            headers.append(field[0])
+            kind = field[1]
+            if kind:
+                if kind == HOST_FIELD:
+                    hosts += 1
+                elif kind == CONNECTION:
+                    if field[2]:
+                        keep_alive = False
+                elif kind == FORWARDING:
+                    forwarded = True
+                elif kind == CONTENT_LENGTH:
+                    if length != -2:
+                        return False
+                    length = field[2]
+        if hosts != 1 or len(headers) > rules.header_fields:
+            return False
+        head = self.head
+        head.method, head.target, head.path, head.raw_path, head.query = line
+        head.version = "1.1"
+        head.headers = headers
+        head.forwarded = forwarded
+        head.upgrade = False
+        head.keep_alive = self.keep_alive = keep_alive
+        self.plain = self.head_complete = True
+        self.empty_bytes = 0
+        self.expects_continue = False
+        self.begin(length, False)
+        return True
+
+    def begin_parsing(self) -> None:
+        """llhttp gets the next head."""
+        self.plain = False
+        if self.parser is None:
+            self.parser = httptools.HttpRequestParser(self)
+        if self.headers:
+            self.headers = []  # trailer fields of the request before
+        self.url = b""
+        self.length = -2
+        self.hosts = 0
+        self.expects_continue = False
+        self.head.forwarded = False
+        self.head_complete = False
+        self.complete = False
 
     def stay_in_head(self, data: bytes) -> None:
         """The head goes on: check what is there of it."""
@@ -270,6 +339,11 @@ class H1(Responses):
         head.path, head.raw_path, head.query = split
         head.keep_alive = self.keep_alive
         head.upgrade = upgrade
+        self.begin(length, upgrade)
+
+    def begin(self, length: int, upgrade: bool) -> None:
+        """The head is read, but for what depends on the body."""
+        head = self.head
         if length == -2 or length == 0:
             head.expects_continue = False
             head.length = 0
@@ -332,7 +406,11 @@ class H1(Responses):
         else:
             rest = b""
         self.body_left = left - len(data)
-        self.tokenize(data)
+        if self.plain:
+            self.spans.append(data)
+            self.complete = self.body_left == 0
+        else:
+            self.tokenize(data)
         self.deliver(self.body_left == 0)
         return rest
 
@@ -479,5 +557,5 @@ class H1(Responses):
         for name, value in more:
             head += b"\r\n" + name + b": " + value
         # A HEAD request is answered without a body; before its head is whole there is no method, then one does no harm.
-        bodiless = self.head_complete and self.parser.get_method() == b"HEAD"
+        bodiless = self.head_complete and (self.head.method == "HEAD" if self.plain else self.parser.get_method() == b"HEAD")
         return head + b"\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body) + (b"" if bodiless else body)

@@ -6,7 +6,8 @@ from cavalcade.wire.sink cimport Head
 
 # Compiled, these names of h1_response.py are C variables, and no attributes of the module.
 cdef int CONTENT_LENGTH, PLAIN
-cdef dict RESPONSE_FIELDS, STATUS_LINES
+cdef Py_ssize_t RESPONSE_HEAD_KEPT_FIELDS, RESPONSE_HEADS_MAX
+cdef dict RESPONSE_FIELDS, RESPONSE_HEADS, STATUS_LINES
 
 
 cdef class Rules:
@@ -25,8 +26,10 @@ cdef class Responses:
     cdef public object response_length, response_left
     cdef public bint response_chunked, response_bodiless, head_due
 
-    @cython.locals(line=bytes, out=list, special=bint, entry=tuple)
+    @cython.locals(line=bytes, given=tuple, known=tuple)
     cpdef start_response(self, status, headers)
+    @cython.locals(out=list, special=bint, learnt=bint, entry=tuple)
+    cpdef read_fields(self, bytes line, tuple given, int status)
     @cython.locals(before=bytes, out=list)
     cpdef bytes respond(self, bytes body)
     @cython.locals(before=bytes)

@@ -9,6 +9,7 @@ This file is plain Python and, compiled with the h1_response.pxd beside it, an e
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from cavalcade import limits
 from cavalcade.errors import AppProtocolError
@@ -26,6 +27,12 @@ CRLF = b"\r\n"
 END_OF_HEAD = b"\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 END_OF_CHUNKS = CRLF + LAST_CHUNK
+
+# All fields of a response head, as an app gives them -> (their lines, the length that they state or -1). Most apps give the same few heads
+# again and again. Bounded, and only of short fields.
+RESPONSE_HEADS: dict[object, tuple[bytes, int]] = {}
+RESPONSE_HEADS_MAX = 512
+RESPONSE_HEAD_KEPT_FIELDS = 16
 
 
 class Rules:
@@ -77,34 +84,54 @@ class Responses:
         line = STATUS_LINES.get(status)
         if line is None:
             line = fields.status_line(status)
-        out = [line]
-        length = -1
-        special = False
+        self.response_common = self.rules.common
         try:
-            for field in headers:
-                try:
-                    entry = RESPONSE_FIELDS.get(field)
-                except TypeError:  # a list, or what has one in it, cannot be looked up
-                    entry = None
-                if entry is None:
-                    entry = learn_response_field(field)
-                if entry[1]:
-                    if entry[1] == CONTENT_LENGTH and length == -1:
-                        length = entry[2]
-                    else:
-                        special = True
-                out.append(entry[0])
+            given = tuple(headers)
+            try:
+                known = RESPONSE_HEADS.get(given)
+            except TypeError:  # a list, or what has one in it, cannot be looked up
+                known = None
+            if known is not None and status != 204:
+                self.response_lines = [line, known[0]]
+                self.response_length = known[1]
+            else:
+                self.read_fields(line, given, status)
         except TypeError as error:
             raise fields.explain_bad_headers([]) from error
-        self.response_common = self.rules.common
-        if special or status == 204:
-            out = self.start_special(out, status)
-        self.response_lines = out
-        self.response_length = length
         # RFC 9112 section 6.3: these never have a body, whatever their headers say.
         self.response_bodiless = status == 204 or status == 304 or self.head.method == "HEAD"
         self.response_status = status
         self.head_due = True
+
+    def read_fields(self, line: bytes, given: tuple[Any, ...], status: int) -> None:
+        """Check the fields of a head that is not in the table as a whole."""
+        out = [line]
+        length = -1
+        special = status == 204
+        learnt = len(given) > RESPONSE_HEAD_KEPT_FIELDS
+        for field in given:
+            try:
+                entry = RESPONSE_FIELDS.get(field)
+            except TypeError:
+                entry = None
+            if entry is None:
+                entry = learn_response_field(field)
+                learnt = True
+            if entry[1]:
+                if entry[1] == CONTENT_LENGTH and length == -1:
+                    length = entry[2]
+                else:
+                    special = True
+            out.append(entry[0])
+        if special:
+            out = self.start_special(out, status)
+        elif not learnt:
+            # Each of its fields was here before: it may be so again with all of them.
+            if len(RESPONSE_HEADS) >= RESPONSE_HEADS_MAX:
+                RESPONSE_HEADS.clear()
+            RESPONSE_HEADS[given] = b"".join(out[1:]), length
+        self.response_lines = out
+        self.response_length = length
 
     def start_special(self, seen: list[bytes], status: int) -> list[bytes]:
         """The lines again, of a head with fields that the server has a say in."""

@@ -20,7 +20,7 @@ def read_target(target: bytes, method: bytes, headers: list[tuple[bytes, bytes]]
     if b"#" in target:
         raise PeerError("a fragment in the request target")
     if target[:1] == b"/":
-        return _split(target)
+        return _keep(target)
     if target == b"*":
         if method != b"OPTIONS":
             raise PeerError("request target * with a method other than OPTIONS")
@@ -38,13 +38,18 @@ def read_target(target: bytes, method: bytes, headers: list[tuple[bytes, bytes]]
         if name == b"host":
             headers[at] = (name, host)
     path = rest[cut:]
-    return _split(path if path[:1] == b"/" else b"/" + path)
+    return _keep(path if path[:1] == b"/" else b"/" + path)
 
 
-def _split(target: bytes) -> tuple[str, bytes, bytes]:
+def split_target(target: bytes) -> tuple[str, bytes, bytes]:
+    """The same of a target that is known to be in origin form."""
     raw_path, _, query = target.partition(b"?")
     path = (unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path).decode("utf-8", "replace")
-    split = (path, raw_path, query)
+    return path, raw_path, query
+
+
+def _keep(target: bytes) -> tuple[str, bytes, bytes]:
+    split = split_target(target)
     if len(target) <= TARGET_KEPT_BYTES:
         if len(TARGETS) >= fields.TABLE_MAX:
             TARGETS.clear()

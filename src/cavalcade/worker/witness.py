@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 from cavalcade import limits
+from cavalcade.apps import steps
 from cavalcade.apps.asgi import waits
 from cavalcade.apps.asgi.lifespan import Lifespan
 from cavalcade.apps.stream import Call, Serving
@@ -32,6 +33,7 @@ from cavalcade.worker import channel
 
 _FRAMES_MAX = 200
 _RUN = waits.run.__code__
+_REST = steps.rest.__code__
 _LIFESPAN = Lifespan._run.__code__
 
 
@@ -231,6 +233,8 @@ def awaits(awaitable: Any) -> Iterator[FrameType]:
             if frame is not None:
                 yield frame
                 awaitable = getattr(awaitable, "gi_yieldfrom" if kind == "gi" else f"{kind}_await", None)
+                if awaitable is None and frame.f_code is _REST:
+                    awaitable = frame.f_locals["coroutine"]  # it stands where its first step has ended
                 break
         else:
             return

@@ -50,14 +50,14 @@ def test_an_idle_connection_is_closed_at_once(run: Any, serve: Any) -> None:
     async def main() -> None:
         app = Gated()
         app.gate.set()
-        async with serve(app, lifespan="off") as served:
+        async with serve(app, lifespan="off", graceful_timeout=30.0) as served:
             client = await served.connect()
             await client.send(GET)
             await client.response()
             stop = await stopping(served)
             assert await client.rest() == b""
             assert client.ended == "closed"
-            assert await asyncio.wait_for(stop, 1) == []
+            assert await asyncio.wait_for(stop, 10) == []
 
     run(main())
 

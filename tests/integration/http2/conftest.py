@@ -11,7 +11,7 @@ import pytest
 
 from cavalcade.testing.http2 import GET, Answer, Fields, Peer
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 class Client:

@@ -22,7 +22,7 @@ def test_an_idle_websocket_is_closed_at_once(
             assert await client.text() == "answered"
             stopping = asyncio.create_task(served.server.stop(30.0, last=last))
             assert await client.end() == (code, REASONS[code])
-            assert await asyncio.wait_for(stopping, 5) == []
+            assert await asyncio.wait_for(stopping, 20) == []
             assert told[-1] == {"type": "websocket.disconnect", "code": code, "reason": REASONS[code]}
 
     run(main())
@@ -49,7 +49,7 @@ def test_messages_that_were_read_are_answered_before_the_close(run: Any, serve: 
             go.set()
             assert [await client.text() for _ in range(50)] == [str(number) for number in range(50)]
             assert (await client.end())[0] == 1012
-            assert await asyncio.wait_for(stopping, 5) == []
+            assert await asyncio.wait_for(stopping, 20) == []
 
     run(main())
 
@@ -75,7 +75,7 @@ def test_an_app_that_never_waits_for_the_client_is_closed_at_the_notice(run: Any
             while (frame := await client.frame()).opcode != 8:
                 assert frame.payload == b"tick"
             assert frame.close[0] == 1001
-            assert await asyncio.wait_for(stopping, 5) == []
+            assert await asyncio.wait_for(stopping, 20) == []
             assert 0.3 < ended[0] - began < 1.5
 
     run(main())
@@ -94,7 +94,7 @@ def test_an_app_that_watches_the_extension_says_its_own_goodbye(run: Any, serve:
             stopping = asyncio.create_task(served.server.stop(30.0))
             assert await client.text() == "see you"
             assert await client.end() == (4100, "later")
-            await asyncio.wait_for(stopping, 5)
+            await asyncio.wait_for(stopping, 20)
 
     run(main())
 

@@ -82,7 +82,7 @@ def test_leaving(run: Any, serve: Any, echo: Any, authority: Any, last: bool, co
             assert await client.recv() == "answered"
             stopping = asyncio.create_task(served.server.stop(30.0, last=last))
             assert (await closed(client))[0] == code
-            await asyncio.wait_for(stopping, 5)
+            await asyncio.wait_for(stopping, 20)
 
     run(main())
 

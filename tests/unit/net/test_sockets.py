@@ -19,6 +19,7 @@ import pytest
 from cavalcade.errors import BindError
 from cavalcade.net import holders, sockets
 from cavalcade.net.listener import Listener, close
+from cavalcade.testing.clients import free_port
 
 Bind = Callable[..., list[Listener]]
 
@@ -164,8 +165,7 @@ def test_where_the_holder_cannot_be_seen_the_error_says_that_much(taken: int, mo
 
 
 def test_where_one_address_fails_none_is_left_open(taken: int, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        free = sock.getsockname()[1]
+    free = free_port()
     path = tmp_path / "app.sock"
     with pytest.raises(BindError):
         sockets.bind_all([f"127.0.0.1:{free}", f"unix:{path}", f"127.0.0.1:{taken}"], 16)

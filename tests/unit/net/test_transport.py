@@ -17,7 +17,7 @@ from cavalcade import limits
 from cavalcade.apps.tasks import Starter
 from cavalcade.net.transport import Transport, Turn
 
-WAIT_S = 10
+WAIT_S = 30
 
 
 class Recorder:
@@ -58,7 +58,7 @@ async def connect() -> tuple[Transport, Recorder, socket.socket]:
     ours.setblocking(False)
     theirs.setblocking(False)
     recorder = Recorder()
-    return Transport(Turn(asyncio.get_running_loop()), ours, recorder), recorder, theirs
+    return Transport(Turn(asyncio.get_running_loop()), ours.detach(), recorder), recorder, theirs
 
 
 async def receive(client: socket.socket, count: int) -> bytes:
@@ -70,6 +70,24 @@ async def receive(client: socket.socket, count: int) -> bytes:
             assert more, f"it ended after {len(data)} bytes"
             data += more
     return data
+
+
+def test_a_descriptor_that_is_closed_is_nobodys_socket(run: Any) -> None:
+    """Its number may be another connection's a moment later."""
+
+    async def main() -> None:
+        transport, recorder, client = await connect()
+        with client:
+            transport.start()
+            sock = transport.get_extra_info("socket")
+            assert sock.fileno() == transport.fileno() >= 0
+            transport.abort()
+            await asyncio.wait_for(recorder.lost, WAIT_S)
+            await asyncio.sleep(0)
+            assert transport.get_extra_info("socket") is None
+            assert sock.fileno() == transport.fileno() == -1
+
+    run(main())
 
 
 @pytest.mark.parametrize("size", [0, 10, limits.READ_BYTES, 3 * limits.READ_MAX_BYTES])
@@ -84,7 +102,7 @@ def test_a_reset_is_noticed_and_what_came_before_it_is_read(run: Any, size: int)
             ours, _ = listener.accept()
         ours.setblocking(False)
         recorder = Recorder()
-        Transport(Turn(loop), ours, recorder).start()
+        Transport(Turn(loop), ours.fileno(), recorder, ours).start()
         await asyncio.sleep(0)  # it is watched
         # Both before the loop turns: it hears of them at once.
         client.sendall(b"x" * size)

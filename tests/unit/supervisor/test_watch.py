@@ -90,6 +90,8 @@ def test_each_cause_has_its_own_words() -> None:
     )
     all_of_it = verdicts.resumed(NAME, channel.Stalled(412, starved_ms=431), Evidence(STACK))
     assert all_of_it == f"{NAME} was starved of CPU: of 412 ms it was ready to run for 412 ms and had none; 0 requests waited"
+    collecting = verdicts.resumed(NAME, channel.Stalled(412, gc_ms=400, starved_ms=380), Evidence(STACK))
+    assert "starved of CPU" in collecting  # what was running when there was no CPU is not to blame, whatever it was
     stopped = verdicts.resumed(NAME, channel.Stalled(412), Evidence(stopped=True))
     assert stopped == f"{NAME} was stopped (SIGSTOP) for 412 ms; 0 requests waited"
     assert verdicts.resumed(NAME, channel.Stalled(412), Evidence()) == (

@@ -80,14 +80,13 @@ class Exchange:
         self.chunks: list[bytes] = []
         self.buffered = 0
         self.news: list[asyncio.Future[None]] | None = None  # of those who wait in `receive`
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None  # there when the app waits
 
     def begin(self) -> None:
         """Call the app, which runs at once, up to where it first waits."""
         serving = self.serving
         serving.running[self] = None
-        coroutine = waits.run(self)
-        self.task = serving.starter.start(coroutine, serving.context.copy())
+        self.task = serving.starter.run(waits.run(self), serving.context.copy())
 
     # -- the app's side ------------------------------------------------------------------------------------------------------
 

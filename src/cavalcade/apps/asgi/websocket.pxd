@@ -4,7 +4,7 @@
 cimport cython
 from cavalcade.board.ledger cimport Ledger
 from cavalcade.apps.asgi.exchange cimport Exchange
-from cavalcade.apps.tasks cimport go_on
+from cavalcade.apps.tasks cimport end_wait
 from cavalcade.wire.ws cimport WebSocketEngine, WebSocketRules
 
 # Compiled, these names of websocket.py are C variables, and no attributes of the module.
@@ -25,6 +25,7 @@ cdef class WebSocketExchange(Exchange):
     cdef public Py_ssize_t turns
     cdef public bint flush_due, starved, choked
 
+    cpdef begin(self)
     @cython.locals(legal=dict, step=int, engine=WebSocketEngine)
     cpdef send(self, message)
     cpdef send_rest(self, int step, message)

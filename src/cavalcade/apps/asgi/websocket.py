@@ -37,7 +37,7 @@ from cavalcade.apps.asgi.order import (
     violation,
 )
 from cavalcade.apps.stream import Pipe, Serving, Stream
-from cavalcade.apps.tasks import go_on
+from cavalcade.apps.tasks import end_wait
 from cavalcade.board.ledger_words import BYTES_RECEIVED, BYTES_SENT, WEBSOCKET_RECEIVED, WEBSOCKET_SENT
 from cavalcade.errors import AppProtocolError
 from cavalcade.wire import ws_handshake
@@ -94,6 +94,12 @@ class WebSocketExchange(Exchange):
         self.starved = False  # the app takes less than the client sends: reading is paused
         self.choked = False  # the client takes less than it asks for
         serving.websockets.add(self)
+
+    def begin(self) -> None:
+        """Call the app, which runs at once, up to where it first waits: it will, for the client."""
+        serving = self.serving
+        serving.running[self] = None
+        self.task = serving.starter.start(waits.run(self), serving.context.copy())
 
     # -- the app's side ------------------------------------------------------------------------------------------------------
 
@@ -254,7 +260,7 @@ class WebSocketExchange(Exchange):
             self.flush_due = True
             try:
                 for waiter in news:
-                    go_on(waiter, self.serving.loop)
+                    end_wait(waiter, self.serving.loop)
             finally:
                 self.flush()
 

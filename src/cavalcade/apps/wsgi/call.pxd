@@ -12,22 +12,28 @@ cdef int COMPLETE, NOTHING, STARTED
 cdef dict STATUSES
 
 
+cdef class WsgiApp:
+    cdef public object app, context, spool_bytes
+    cdef public Serving serving
+
+
 cdef class WsgiCall:
-    cdef public object service, stream
+    cdef public WsgiApp service
+    cdef public object stream
     cdef public Serving serving
     cdef public dict environ
     cdef public str method
     cdef public bytes target
     cdef public long long body_length, length
     cdef public int sent
-    cdef public bint gone
+    cdef public bint gone, awaits_continue
     cdef public object done
     cdef public int status
     cdef public bytes reason
     cdef public list headers
     cdef public bint bodiless, head_sent
 
-    cpdef take(self, service, stream, Head head, dict template)
+    cpdef take(self, WsgiApp service, stream, Head head, dict template)
     @cython.locals(entry=tuple, out=list, code=int)
     cpdef take_head(self, status, headers)
     cpdef check_piece(self, Py_ssize_t size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,6 @@ from cavalcade.wire.sink import Head
 if TYPE_CHECKING:
     import asyncio
 
-    from cavalcade.apps.wsgi.service import Service
-
 log = logging.getLogger("cavalcade")
 
 # A body that an app hands over in one of these is all there: nothing runs when it is iterated.
@@ -24,12 +23,22 @@ LIST_ITERATOR: type = type(iter([]))
 TUPLE_ITERATOR: type = type(iter(()))
 
 
+class WsgiApp:
+    """A WSGI app, and what its calls need beside it. The base class of `Service`, which makes them."""
+
+    def __init__(self, app: Any, serving: Serving, context: contextvars.Context, spool_bytes: int) -> None:
+        self.app = app
+        self.serving = serving
+        self.context = context  # that of all requests that run in the loop
+        self.spool_bytes = spool_bytes  # at most of a request body
+
+
 class WsgiCall:
     """Between one call of the app and one `Stream`. The base class of `InlineCall` and `ThreadCall`."""
 
     headers: list[tuple[bytes, bytes]]  # what the app has said with start_response; there when `status` is not 0
 
-    def take(self, service: Service, stream: Stream, head: Head, template: dict[str, Any]) -> None:
+    def take(self, service: WsgiApp, stream: Stream, head: Head, template: dict[str, Any]) -> None:
         """Be the call of this request. No `__init__`: compiled, a method of a base class is called at once, and its `__init__` is not."""
         self.service = service
         self.serving: Serving = service.serving
@@ -38,6 +47,7 @@ class WsgiCall:
         self.method = head.method
         self.target = head.target
         self.body_length = head.length  # -1 when it is known only at its end
+        self.awaits_continue = head.expects_continue
         self.sent = NOTHING
         self.gone = False  # the client is
         self.done: asyncio.Future[None] | None = None

@@ -10,7 +10,7 @@ cdef object BytesIO, set_running_loop
 
 
 cdef class InlineCall(WsgiCall):
-    cdef public bint awaits_continue, whole, begun
+    cdef public bint whole, begun
     cdef public list chunks
     cdef public Py_ssize_t received
     cdef public object file, result, pieces

@@ -12,19 +12,16 @@ import logging
 import os
 import tempfile
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cavalcade import limits
 from cavalcade.apps.asgi.order import BODY, COMPLETE, NOTHING
 from cavalcade.apps.asgi.waits import is_disconnect
 from cavalcade.apps.stream import Stream
-from cavalcade.apps.wsgi.call import LIST_ITERATOR, TUPLE_ITERATOR, WsgiCall, iterate
+from cavalcade.apps.wsgi.call import LIST_ITERATOR, TUPLE_ITERATOR, WsgiApp, WsgiCall, iterate
 from cavalcade.apps.wsgi.files import FileWrapper, maybe_span
 from cavalcade.apps.wsgi.headers import as_bytes
 from cavalcade.wire.sink import Head
-
-if TYPE_CHECKING:
-    from cavalcade.apps.wsgi.service import Service
 
 log = logging.getLogger("cavalcade")
 
@@ -39,10 +36,9 @@ class InlineCall(WsgiCall):
     chunks: list[bytes]  # of the request body, where there is one
     held: list[bytes]  # pieces that end a response of known length: they wait for the end of the iteration
 
-    def __init__(self, service: Service, stream: Stream, head: Head, template: dict[str, Any]) -> None:
+    def __init__(self, service: WsgiApp, stream: Stream, head: Head, template: dict[str, Any]) -> None:
         self.take(service, stream, head, template)
-        self.awaits_continue = head.expects_continue
-        self.whole = head.length == 0
+        self.whole = self.body_length == 0
         if not self.whole:
             self.chunks = []
         self.begun = False

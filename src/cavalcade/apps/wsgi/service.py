@@ -9,6 +9,7 @@ from typing import Any
 from cavalcade import limits
 from cavalcade.apps.stream import NewCall, Serving
 from cavalcade.apps.wsgi import environ
+from cavalcade.apps.wsgi.call import WsgiApp
 from cavalcade.apps.wsgi.files import FileWrapper
 from cavalcade.apps.wsgi.inline import InlineCall
 from cavalcade.apps.wsgi.pool import Pool
@@ -16,17 +17,14 @@ from cavalcade.apps.wsgi.threaded import ThreadCall
 from cavalcade.types import Address
 
 
-class Service:
+class Service(WsgiApp):
     """Calls the app, in one of `threads` threads, or with 0 in the loop.
 
     `multiprocess` says whether another process may serve the same app; `body_limit` is `limit_request_body` in bytes, 0 for none.
     """
 
     def __init__(self, app: Any, serving: Serving, threads: int, *, multiprocess: bool, body_limit: int) -> None:
-        self.app = app
-        self.serving = serving
-        self.spool_bytes = body_limit or limits.WSGI_SPOOL_BYTES
-        self.context = contextvars.copy_context()
+        WsgiApp.__init__(self, app, serving, contextvars.copy_context(), body_limit or limits.WSGI_SPOOL_BYTES)
         self.common = environ.common(
             serving.root_path,
             multithread=threads > 1,
