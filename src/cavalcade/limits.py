@@ -38,6 +38,7 @@ WSGI_BODY_BYTES = 256 * KIB  # of a request body that are here before a thread i
 WSGI_SPOOL_BYTES = 1024 * MIB  # longest body kept in a file with threads=0, where limit_request_body says nothing: waitress's limit
 WSGI_RESPONSE_BYTES = 1 * MIB  # of a streamed response that the client has not taken, before the app's thread waits for it
 WSGI_TURN_S = 0.005  # with threads=0 a response that is made piece by piece lets others have their turn after this long
+FILE_JOIN_BYTES = 8 * KIB  # of a file in the clear, up to which it is read to be joined with its head; beyond it sendfile costs less
 FILE_READ_BYTES = 64 * KIB  # read at a time of a file that the kernel cannot send by itself (TLS, HTTP/2)
 STATIC_THREADS = 4  # that look at the disk for `static`; each waits for one file at a time
 STATIC_MAX_AGE_S = 60.0  # WhiteNoise has the same: a page with many files asks once, a new version is seen soon

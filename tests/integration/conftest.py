@@ -262,7 +262,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Files by their size in bytes, around the borders of how they are sent. What is in them does not repeat."""
     folder = tmp_path_factory.mktemp("files")
     made = {}
-    for size in (0, 1, 65536, 65537, 3_000_000):
+    for size in (0, 1, 8192, 8193, 65536, 65537, 1_000_000, 3_000_000):
         made[size] = folder / str(size)
         made[size].write_bytes(random.Random(size).randbytes(size))
     return made

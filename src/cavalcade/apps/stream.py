@@ -44,6 +44,9 @@ class Stream(Protocol):
         case. Nothing else may be written until `done` is called, which it is not when the client goes before; a file that turns out to be
         shorter ends the response so that the client can tell. Without `more` it then is as after the last `write`. Raises as `write`."""
 
+    def most_read(self) -> int:
+        """A file of at most so many bytes is better read and given to `write` than to `send_file`."""
+
     def body_left(self) -> int:
         """How many bytes of body the response that was started still lacks of its Content-Length; -1 where it has none."""
 

@@ -23,7 +23,7 @@ cdef class Connection(Link):
     cdef public dict template, own_template
     cdef public str asker
     cdef public bint moved_in
-    cdef public object exchange
+    cdef public object exchange, unbegun
     cdef public bint lingering
     cdef public object discarded
     cdef public str method
@@ -38,6 +38,7 @@ cdef class Connection(Link):
     cpdef data_received(self, bytes data)
     @cython.locals(context=ConnectionContext, serving=Serving)
     cpdef on_request(self, Head head)
+    cpdef begin_call(self)
     cpdef await_request_body(self, Head head)
     cpdef on_body(self, bytes chunk)
     cpdef on_end(self)
@@ -49,6 +50,8 @@ cdef class Connection(Link):
     cpdef write(self, bytes body, bint more)
     @cython.locals(engine=H1, before=bytes, after=bytes)
     cpdef write_piece(self, bytes body, Py_ssize_t size, bint more)
+    cpdef file_sent(self, Py_ssize_t count, bytes behind, bint last, done)
+    cpdef Py_ssize_t most_read(self)
     cpdef bint head_is_out(self)
     cpdef want_body(self)
     @cython.locals(engine=H1, context=ConnectionContext)

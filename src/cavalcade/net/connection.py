@@ -62,6 +62,7 @@ class Connection(Link):
         self.asker = ""  # the client for the access log, where it is not the peer
         self.moved_in = False  # it came from a sibling
         self.exchange: Call | None = None
+        self.unbegun: Call | None = None  # what is here of the request body comes first, then the app is called
         self.lingering = False
         self.discarded = 0
         # the request
@@ -100,6 +101,8 @@ class Connection(Link):
         except PeerError as error:
             self.refuse(error, data)
             return
+        if self.unbegun is not None:
+            self.begin_call()
         if engine.rest:
             self.hold_rest()
         elif self.exchange is None:
@@ -118,6 +121,7 @@ class Connection(Link):
     def abandon(self) -> None:
         """The client is gone, or as good as gone: whoever waits for it is told, and the request is over."""
         exchange = self.exchange
+        self.unbegun = None
         if self.file is not None:
             self.file.stop()
             self.file = None
@@ -169,7 +173,17 @@ class Connection(Link):
         if self.continue_due:
             # Not at once: the body may be right behind the head, and then nobody waits to be told to go on.
             context.loop.call_soon(exchange.begin)
+        elif self.body_pending:
+            # What came with the head of the body is fed first: an app that asks for it need not wait for the loop's next turn.
+            self.unbegun = exchange
         else:
+            exchange.begin()
+
+    def begin_call(self) -> None:
+        """Call the app of a request with a body."""
+        exchange = self.unbegun
+        self.unbegun = None
+        if exchange is not None and self.exchange is exchange:
             exchange.begin()
 
     def on_preface(self, data: bytes) -> bool:
@@ -211,6 +225,8 @@ class Connection(Link):
         if exchange is not None:
             self.deadline = 0.0
             exchange.feed_end()
+            if self.unbegun is not None:
+                self.begin_call()
         elif not self.lingering and not self.write_paused:
             self.go_on()
 
@@ -297,9 +313,30 @@ class Connection(Link):
             raise
         if before:
             self.transport.write(before)
-        sent = 0 if engine.response_bodiless else count
-        self.file = H1File(self, fd, offset, sent, last=not more, behind=behind, done=done)
+        if engine.response_bodiless:
+            count = 0
+        sent = 0
+        if 0 < count <= limits.FILE_TURN_BYTES and not self.secure:
+            sent = self.transport.send_file(fd, offset, count)
+            if sent == count:  # as usual where it is not large
+                os.close(fd)
+                self.file_sent(count, behind, not more, done)
+                return
+        self.file = H1File(self, fd, offset, count, sent=sent, last=not more, behind=behind, done=done)
         self.file.start()
+
+    def file_sent(self, count: int, behind: bytes, last: bool, done: Callable[[], None] | None) -> None:
+        """The kernel has all `count` bytes of a file; `behind` it something is left to say, and `done` wants to hear of it."""
+        self.sent_bytes += count
+        if behind:
+            self.transport.write(behind)
+        if done is not None:
+            done()
+        if last:
+            self.response_done()
+
+    def most_read(self) -> int:
+        return JOIN_BYTES if self.secure else limits.FILE_JOIN_BYTES
 
     def progress(self) -> int | None:
         waits = self.body_pending and not self.read_paused and not self.continue_due
@@ -421,6 +458,8 @@ class Connection(Link):
         except PeerError as error:
             self.refuse(error, rest)
             return
+        if self.unbegun is not None:
+            self.begin_call()
         if engine.rest or self.read_paused:
             self.hold_rest()
         self.await_head()
@@ -459,6 +498,7 @@ class Connection(Link):
         exchange = self.exchange
         answered = self.body_pending if exchange is None else self.head_is_out()
         context.peer_log.refused(context.now, self.peer(), error, data, late=answered)
+        self.unbegun = None
         if exchange is not None:
             self.exchange = None
             exchange.disconnect()

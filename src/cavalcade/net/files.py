@@ -25,7 +25,8 @@ class KernelSend:
     `stop()`. The descriptor is closed in any case.
     """
 
-    def __init__(self, link: Link, fd: int, offset: int, count: int, done: Callable[[int], None]) -> None:
+    def __init__(self, link: Link, fd: int, offset: int, count: int, sent: int, done: Callable[[int], None]) -> None:
+        """So many bytes of it are `sent` already."""
         self._link = link
         self._loop = link.context.loop
         self._fd = fd
@@ -34,9 +35,9 @@ class KernelSend:
         self._done = done
         self._socket = link.fd
         self._watching = False
-        self._sent = 0
+        self._sent = sent
         self._progress_until = 0.0
-        self._sent_before = 0
+        self._sent_before = sent
 
     def start(self) -> None:
         """Send, once what the transport holds (the head) is with the kernel."""
@@ -162,7 +163,16 @@ class H1File:
     """A file in the response of an HTTP/1 connection: whatever frames it goes before and behind it."""
 
     def __init__(
-        self, connection: Connection, fd: int, offset: int, count: int, *, last: bool, behind: bytes, done: Callable[[], None] | None
+        self,
+        connection: Connection,
+        fd: int,
+        offset: int,
+        count: int,
+        *,
+        sent: int,
+        last: bool,
+        behind: bytes,
+        done: Callable[[], None] | None,
     ) -> None:
         self._connection = connection
         self._count = count
@@ -174,7 +184,7 @@ class H1File:
             loop = connection.context.loop
             self.sending = ReadSend(connection, loop, fd, offset, count, connection.transport.write, self._done)
         else:
-            self.sending = KernelSend(connection, fd, offset, count, self._done)
+            self.sending = KernelSend(connection, fd, offset, count, sent, self._done)
 
     def start(self) -> None:
         self.sending.start()
@@ -189,16 +199,11 @@ class H1File:
     def _done(self, sent: int) -> None:
         connection = self._connection
         connection.file = None
-        connection.sent_bytes += sent
         if sent != self._count:
+            connection.sent_bytes += sent
             exchange = connection.exchange
             if exchange is not None:
                 exchange.complain_short(sent, self._count)
             connection.reset()
             return
-        if self._behind:
-            connection.transport.write(self._behind)
-        if self._told is not None:
-            self._told()
-        if self._last:
-            connection.response_done()
+        connection.file_sent(sent, self._behind, self._last, self._told)

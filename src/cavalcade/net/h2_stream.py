@@ -286,6 +286,9 @@ class H2Stream(StreamState):
         self.file = ReadSend(self, self.link.context.loop, fd, offset, count, write, sent)
         self.file.start()
 
+    def most_read(self) -> int:
+        return limits.JOIN_BYTES
+
     def progress(self) -> int | None:
         waits = self.deadline and not self.continue_due
         return None if waits or self.write_paused or self.file is not None else self.sent_bytes

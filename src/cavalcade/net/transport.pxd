@@ -7,6 +7,7 @@ from cavalcade.observe.access cimport AccessLog
 
 # Compiled, these names of transport.py are C variables, and no attributes of the module.
 cdef Py_ssize_t HOLD_BYTES, READ_BYTES, READ_MAX_BYTES, READS
+cdef int MORE
 
 
 cdef class Turn:
@@ -25,7 +26,7 @@ cdef class Transport:
     cdef public Turn turn
     cdef public object loop, sock, protocol, error
     cdef public int fd
-    cdef public bint in_turn, wanted, watching, eof_seen, blocked, closing, lost, eof_due, eof_sent, paused
+    cdef public bint in_turn, taken, wanted, watching, left_off, eof_seen, blocked, closing, lost, eof_due, eof_sent, paused
     cdef public Py_ssize_t read_bytes, size, high, low
     cdef public list held
 
@@ -34,6 +35,7 @@ cdef class Transport:
     cpdef pause_reading(self)
     cpdef resume_reading(self)
     cpdef watch(self)
+    cpdef unwatch(self)
     cpdef read(self)
     @cython.locals(data=bytes, size=Py_ssize_t)
     cpdef bint read_once(self)
@@ -41,6 +43,8 @@ cdef class Transport:
     cpdef write(self, data)
     @cython.locals(held=list, sent=Py_ssize_t)
     cpdef push(self)
+    @cython.locals(held=list, sent=Py_ssize_t)
+    cpdef Py_ssize_t send_file(self, int file, offset, Py_ssize_t count)
     @cython.locals(held=list, pieces=Py_ssize_t, given=Py_ssize_t)
     cpdef drop(self, Py_ssize_t sent)
     cpdef on_room(self)

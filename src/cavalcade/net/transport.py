@@ -23,6 +23,7 @@ HOLD_BYTES = limits.WRITE_HOLD_BYTES
 READ_BYTES = limits.READ_BYTES
 READ_MAX_BYTES = limits.READ_MAX_BYTES
 READS = 4  # one after the other, where the loop may not tell again
+MORE = getattr(socket, "MSG_MORE", 0)  # Linux: what is sent waits for what follows, and leaves together with it
 
 
 class Turn:
@@ -72,8 +73,10 @@ class Transport:
         self.fd = fd  # -1 once it is closed: its number may be another's then
         self.protocol = protocol
         self.in_turn = False  # `end_turn` will be called
+        self.taken = False  # the kernel has taken something since the last read, so the client had not reset it before that
         self.wanted = True  # the protocol wants to read
         self.watching = False  # the loop tells when there is something
+        self.left_off = False  # a read ended with a pause, and the loop may not tell of what was left
         self.eof_seen = False
         self.blocked = False  # the socket is full; the loop tells when it is no longer
         self.closing = False
@@ -122,13 +125,15 @@ class Transport:
     # -- reading -----------------------------------------------------------------------------------------------------------------
 
     def pause_reading(self) -> None:
+        """The watch goes on until it tells of something: mostly the protocol reads on before that, and to end and begin a watch costs
+        system calls."""
         self.wanted = False
-        if self.watching:
-            self.watching = False
-            self.loop.remove_reader(self.fd)
 
     def resume_reading(self) -> None:
         self.wanted = not self.eof_seen
+        if self.left_off:
+            self.left_off = False
+            self.loop.call_soon(self.read)
         self.watch()
 
     def watch(self) -> None:
@@ -136,18 +141,28 @@ class Transport:
             self.watching = True
             self.loop.add_reader(self.fd, self.read)
 
+    def unwatch(self) -> None:
+        if self.watching:
+            self.watching = False
+            self.loop.remove_reader(self.fd)
+
     def read(self) -> None:
+        if self.closing or not self.wanted:
+            self.unwatch()
+            return
         for _ in range(READS):
             if not self.read_once():
+                self.left_off = self.turn.tells_once and self.watching and not self.wanted
                 return
         if self.watching:  # others have their turn; and should the watch be over, it begins anew
             self.loop.remove_reader(self.fd)
             self.loop.add_reader(self.fd, self.read)
 
     def read_once(self) -> bool:
-        """Whether to do so again at once. Not where something will be written in this turn, which fails after a reset: a request that is
-        answered at once is read once."""
+        """Whether to do so again at once. Not where something was written since, or will be in this turn, which fails after a reset: a
+        request that is answered at once is read once."""
         size = self.read_bytes
+        self.taken = False
         try:
             data = syscalls.receive(self.fd, size)
         except OSError as error:
@@ -163,11 +178,12 @@ class Transport:
             else:
                 self.eof_seen = True
                 self.pause_reading()
+                self.unwatch()
                 if not self.protocol.eof_received():
                     self.close()
         except Exception as error:  # noqa: BLE001  the border of one connection: it must not be the end of the others
             self.fail(error)
-        return self.turn.tells_once and self.watching and (len(data) == size or not self.in_turn)
+        return self.turn.tells_once and self.wanted and self.watching and (len(data) == size or not (self.in_turn or self.taken))
 
     # -- writing -----------------------------------------------------------------------------------------------------------------
 
@@ -209,6 +225,8 @@ class Transport:
             except OSError as error:
                 self.lose(error)
                 return
+            if sent:
+                self.taken = True
             if sent == self.size:
                 held.clear()
                 self.size = 0
@@ -217,6 +235,30 @@ class Transport:
         if self.eof_due and not self.eof_sent and not held:
             self.send_eof()
         self.tell_size()
+
+    def send_file(self, file: int, offset: int, count: int) -> int:
+        """Give the kernel what is held and, behind that, a file: how many of its `count` bytes it has taken at once. The head of a response
+        and a file that is not large leave together."""
+        if self.blocked or self.closing or self.eof_due:
+            return 0
+        held = self.held
+        try:
+            if held:
+                if len(held) > 1:
+                    held[:] = [b"".join(held)]
+                sent = self.get_extra_info("socket").send(held[0], MORE)
+                self.taken = True
+                if sent != self.size:
+                    self.drop(sent)
+                    return 0
+                held.clear()
+                self.size = 0
+                self.tell_size()
+            sent = os.sendfile(self.fd, file, offset, count)
+            self.taken = True
+            return sent
+        except OSError:
+            return 0  # whoever sends the rest will find the cause again
 
     def drop(self, sent: int) -> None:
         """The kernel has taken so much of what is held; it takes no more for now if that is not all that it was given."""
@@ -301,6 +343,7 @@ class Transport:
         self.lost = self.closing = True
         self.error = error
         self.pause_reading()
+        self.unwatch()
         self.unblock()
         self.held.clear()
         self.size = 0

@@ -11,7 +11,7 @@ import pytest
 from cavalcade.errors import AppProtocolError
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
-SIZES = [0, 1, 65536, 65537, 3_000_000]
+SIZES = [0, 1, 8192, 8193, 65537, 3_000_000]
 
 
 def start(*headers: tuple[bytes, bytes], **more: Any) -> dict[str, Any]:
@@ -103,6 +103,46 @@ def test_in_the_clear_the_kernel_sends_and_elsewhere_little_is_read_at_a_time(
             assert sum(calls.moved["sendfile"]) == (0 if secure else 3_000_000)
             assert sum(calls.moved["pread"]) == (3_000_000 if secure else 0)
             assert max(calls.moved["pread"], default=0) <= 65536
+
+    run(main())
+
+
+def test_a_small_file_is_read_and_any_other_is_sent_by_the_kernel(
+    run: Any, serve: Any, files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        await send(path(files[int(scope["path"][1:])]))
+
+    async def main() -> None:
+        async with serve(app, lifespan="off") as served:
+            client = await served.connect()
+            for size, moved in ((8192, {"sendfile": [], "pread": [8192]}), (8193, {"sendfile": [8193], "pread": []})):
+                with monkeypatch.context() as watching:
+                    calls = Calls(watching)
+                    await client.send(GET.replace(b"/", b"/%d" % size, 1))
+                    assert (await client.response()).body == files[size].read_bytes()
+                assert calls.moved == moved
+
+    run(main())
+
+
+def test_files_that_the_kernel_takes_in_part_go_on_where_it_stopped(run: Any, serve: Any, files: Any) -> None:
+    """More of them than the kernel holds, for a client that reads nothing until it has asked for all."""
+    count = 8
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        await send(path(files[1_000_000]))
+
+    async def main() -> None:
+        async with serve(app, lifespan="off") as served:
+            client = await served.connect(receive_buffer=4096)
+            await client.send(GET * count)
+            for _ in range(count):
+                assert (await client.response()).body == files[1_000_000].read_bytes()
+            assert len(served.access) == count
+            assert all("1000000B" in line for line in served.access)
 
     run(main())
 

@@ -80,6 +80,33 @@ def test_a_client_that_does_not_read_stops_the_app_at_send(run: Any, serve: Any)
     run(main())
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_that_comes_with_its_head_is_there_when_the_app_is_called(run: Any, serve: Any, chunked: bool) -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            receive().send(None)
+        except StopIteration as done:  # it did not wait
+            seen.append(done.value)
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"read"})
+
+    def request(size: int) -> bytes:
+        framed = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" if chunked else b"Content-Length: %d\r\n\r\n%b"
+        return b"POST / HTTP/1.1\r\nHost: test\r\n" + framed % (size, b"x" * size)
+
+    async def main() -> None:
+        async with serve(app, lifespan="off") as served:
+            client = await served.connect()
+            await client.send(request(5) + request(9_000) + GET)
+            for _ in range(3):
+                assert (await client.response()).body == b"read"
+            assert [(len(message["body"]), message["more_body"]) for message in seen] == [(5, False), (9_000, False), (0, False)]
+
+    run(main())
+
+
 def test_an_app_that_does_not_read_stops_the_client(run: Any, serve: Any) -> None:
     async def main() -> None:
         gate = asyncio.Event()

@@ -9,6 +9,7 @@ import random
 import socket
 import struct
 import termios
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,6 +117,38 @@ def test_a_reset_is_noticed_and_what_came_before_it_is_read(run: Any, size: int)
     run(main())
 
 
+def test_a_reset_is_noticed_by_who_pauses_after_each_read(run: Any) -> None:
+    """What libuv told once was cut short by that."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = socket.create_connection(listener.getsockname())
+            ours, _ = listener.accept()
+        ours.setblocking(False)
+        recorder = Recorder()
+        transport = Transport(Turn(loop), ours.fileno(), recorder, ours)
+        transport.start()
+        await asyncio.sleep(0)  # it is watched
+        receive = recorder.data_received
+
+        def pausing(data: bytes) -> None:
+            receive(data)
+            transport.pause_reading()
+
+        recorder.data_received = pausing  # type: ignore[method-assign]
+        client.sendall(b"x" * 1000)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        async with asyncio.timeout(WAIT_S):
+            while not recorder.data:
+                await asyncio.sleep(0)
+        transport.resume_reading()
+        assert isinstance(await asyncio.wait_for(recorder.lost, WAIT_S), ConnectionResetError)
+
+    run(main())
+
+
 def test_what_a_client_has_sent_already_is_read_at_once(run: Any) -> None:
     async def main() -> None:
         transport, recorder, client = await connect()
@@ -207,6 +240,52 @@ def test_nothing_is_read_while_that_is_paused(run: Any) -> None:
             async with asyncio.timeout(WAIT_S):
                 while not recorder.data:
                     await asyncio.sleep(0)
+            transport.close()
+            await asyncio.wait_for(recorder.lost, WAIT_S)
+
+    run(main())
+
+
+def test_a_pause_that_is_over_in_the_same_turn_costs_the_loop_nothing(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        transport, recorder, client = await connect()
+        with client:
+            transport.start()
+            loop = asyncio.get_running_loop()
+            with monkeypatch.context() as refusing:
+                refusing.setattr(loop, "add_reader", None)
+                refusing.setattr(loop, "remove_reader", None)
+                transport.pause_reading()
+                transport.resume_reading()
+            client.send(b"next")
+            async with asyncio.timeout(WAIT_S):
+                while recorder.data != b"next":
+                    await asyncio.sleep(0)
+            transport.close()
+            await asyncio.wait_for(recorder.lost, WAIT_S)
+
+    run(main())
+
+
+def test_a_file_goes_out_behind_what_is_held_as_far_as_there_is_room(run: Any, tmp_path: Path) -> None:
+    content = random.Random(8).randbytes(2_000_000)
+    (tmp_path / "file").write_bytes(content)
+
+    async def main() -> None:
+        transport, recorder, client = await connect()
+        with client, (tmp_path / "file").open("rb") as file:
+            transport.start()
+            transport.write(b"he")
+            transport.write(b"ad")
+            assert transport.send_file(file.fileno(), 7, 1000) == 1000
+            assert client.recv(4) == b"head"
+            assert await receive(client, 1000) == content[7:1007]
+            taken = transport.send_file(file.fileno(), 0, len(content))
+            assert 0 < taken < len(content)
+            transport.write(b"next")  # there is no room for it
+            transport.push()
+            assert transport.send_file(file.fileno(), 0, 1000) == 0
+            assert await receive(client, taken + 4) == content[:taken] + b"next"
             transport.close()
             await asyncio.wait_for(recorder.lost, WAIT_S)
 

@@ -170,7 +170,7 @@ class Exchange:
             span = extras.open_file(message)
             more = bool(message.get("more_body", False))
         then = BODY if more else COMPLETE if self.trailers is None else TRAILERS
-        if extras.is_small(span):
+        if span.count <= stream.most_read():
             stream.write(extras.read(span), then != COMPLETE)
             self.sent = then
             self.wake()
@@ -183,7 +183,7 @@ class Exchange:
         except AppProtocolError:
             self.sent = before
             raise
-        return waits.file_sent(self)
+        return waits.file_sent(self) if self.sent == FILE or self.gone else DONE
 
     def file_sent(self) -> None:
         """The file is with the client's kernel, as far as we can know."""

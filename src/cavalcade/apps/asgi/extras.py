@@ -9,7 +9,6 @@ import os
 import stat
 from typing import Any
 
-from cavalcade import limits
 from cavalcade.apps.span import Span
 from cavalcade.errors import AppProtocolError
 from cavalcade.wire.fields import check_trailers
@@ -33,11 +32,6 @@ def wanted_trailers(scope: dict[str, Any], trailers: list[Any]) -> list[Any]:
     check_trailers(trailers)
     wanted = any(name == b"te" and b"trailers" in value.lower() for name, value in scope["headers"])
     return trailers if wanted else []
-
-
-def is_small(span: Span) -> bool:
-    """Is it as well sent as bytes, together with the head?"""
-    return span.count <= limits.JOIN_BYTES
 
 
 def read(span: Span) -> bytes:
