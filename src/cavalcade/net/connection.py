@@ -489,10 +489,9 @@ class Connection(Link):
         ledger.answered(self.method, status, self.sent_bytes, seconds, self.first_at - self.started if self.first_at else seconds)
         access = context.access
         if access is not None:
-            target = self.target.decode("ascii", "backslashreplace")
-            access.add(self.asker or self.peer(), self.method, target, self.version, status, self.sent_bytes, seconds)
-            if not context.flush_due:
-                context.note_access()
+            access.add(self.asker or self.peer(), self.method, self.target, self.version, status, self.sent_bytes, seconds)
+            if context.turn.access is None:
+                context.turn.add_lines(access)
 
     def refuse(self, error: PeerError, data: bytes) -> None:
         """The peer broke a rule: answer if that is still possible, say so in the log, close."""

@@ -400,10 +400,9 @@ class H2Stream(StreamState):
         context.serving.ledger.answered(self.method, status, self.sent_bytes, seconds, first_byte_s)
         access = context.access
         if access is not None:
-            target = self.target.decode("ascii", "backslashreplace")
-            access.add(self.asker or link.peer(), self.method, target, "2", status, self.sent_bytes, seconds)
-            if not context.flush_due:
-                context.note_access()
+            access.add(self.asker or link.peer(), self.method, self.target, "2", status, self.sent_bytes, seconds)
+            if context.turn.access is None:
+                context.turn.add_lines(access)
 
     def on_sweep(self, now: float) -> None:
         """Called about twice a second: has a deadline passed, is a head overdue?"""
