@@ -141,6 +141,10 @@ class Site:
         finally:
             (self.folder / name).touch()
             asked.exception(WAIT_S)
+            # The client has its answer before the app has returned from it.
+            deadline = monotonic() + WAIT_S
+            while any(worker.in_flight for worker in self.instance.status.workers):
+                assert monotonic() < deadline
 
 
 @pytest.fixture(scope="module")

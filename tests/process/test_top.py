@@ -42,7 +42,8 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": b"ok"})
 """
 
-RUN = "import sys; from cavalcade.cli.main import main; sys.exit(main())"
+# Where the tests run in the background of a shell, they ignore SIGINT, and so does what they start.
+RUN = "import signal, sys; signal.signal(2, signal.default_int_handler); from cavalcade.cli.main import main; sys.exit(main())"
 LEFT_SCREEN = "\x1b[?1049l"
 _SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

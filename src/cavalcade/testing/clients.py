@@ -13,7 +13,7 @@ import psutil
 from cavalcade.testing.live import LiveServer
 
 WAIT_S = 30.0  # for anything that is sure to come, on a machine that may be busy
-PAUSE_S = 0.005  # of a `Load` client: without it the clients take all the CPU that what is tested needs too
+PAUSE_S = 0.01  # of a `Load` client: without it the clients take all the CPU that what is tested needs too
 
 
 # Not one of those that clients get for themselves (32768 and up, Linux): one of them could be faster than who is to listen there.
