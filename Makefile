@@ -76,7 +76,7 @@ bench-overhead: $(VENV)/.installed
 	$(BIN)/python bench/overhead.py --require 0.01 $(OVERHEAD_ARGS)
 
 bench-access-log: $(VENV)/.installed $(COMPILED)/.installed
-	$(BIN)/python bench/access_log.py --python $(COMPILED)/bin/python $(BENCH_ARGS)
+	$(BIN)/python bench/access_log.py --require 0.05 --python $(COMPILED)/bin/python $(BENCH_ARGS)
 
 bench-metrics: $(COMPILED)/.installed
 	$(VENV)/bin/python bench/metrics_cost.py --python $(COMPILED)/bin/python $(BENCH_ARGS)

@@ -15,6 +15,7 @@ FORWARDED_KEPT = 2048  # ... for so many; at about 700 bytes each that is 1.4 Mi
 ROUTED_KEPT = 512  # connections whose WSGI environ is kept ready, where there are several apps; at about 2 KiB each that is 1 MiB
 FIELD_KEPT_BYTES = 256  # a field line of a request is remembered, read, if it is no longer than this (User-Agent has 130) ...
 FIELDS_KEPT = 1024  # ... for so many; at about 400 bytes each that is 400 KiB, and less than 1 MiB in the worst case
+BLOCK_KEPT_BYTES = 2 * KIB  # all fields of a request, kept by a connection whose requests have the same again and again
 HEADER_FIELDS = 100  # gunicorn's limit_request_fields; over it: HeadTooLarge -> 431
 HEAD_BYTES = 64 * KIB  # nginx 4 x 8 KiB, tomcat 8 KiB, node 16 KiB; over it: HeadTooLarge -> 431
 LEADING_EMPTY_LINES_BYTES = 64  # RFC 9112 section 2.2: some clients send a stray CRLF before the request line

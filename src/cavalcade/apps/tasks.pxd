@@ -1,6 +1,8 @@
 # cython: language_level=3
 # Types for tasks.py when it is compiled: names and meaning are there.
 
+cimport cython
+
 # Compiled, these names of tasks.py are C variables, and no attributes of the module.
 cdef object _Task, OVER, first_step, rest
 cdef bint _EAGER
@@ -17,3 +19,7 @@ cdef class Starter:
     cpdef take_step(self, context)
     cpdef make(self)
     cpdef go_on(self, task, ended)
+
+
+@cython.locals(callbacks=list)
+cpdef end_wait(waiter, loop)

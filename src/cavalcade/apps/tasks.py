@@ -124,3 +124,21 @@ class Asked(int):
             return self is other
         starter.answer()
         return True
+
+
+def end_wait(waiter: asyncio.Future[None], loop: asyncio.AbstractEventLoop) -> None:
+    """End the wait of the task that waits for this future, and take its next step, up to where it waits again.
+
+    No step can be taken inside of that of another task: there it is left to the loop, as are those of several who wait.
+    """
+    if waiter.done():
+        return
+    callbacks: Any = waiter._callbacks
+    busy = asyncio.current_task(loop) is not None if _EAGER else loop in _running
+    if busy or callbacks is None or len(callbacks) != 1:
+        waiter.set_result(None)
+        return
+    wakeup, context = callbacks[0]
+    waiter.remove_done_callback(wakeup)
+    waiter.set_result(None)
+    context.run(wakeup, waiter)

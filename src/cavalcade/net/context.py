@@ -63,7 +63,6 @@ class ConnectionContext:
         self.head_s = settings.head_timeout
         self.body_s = settings.body_timeout
         self.write_s = settings.write_timeout
-        self.flush_due = False
         self.closing: asyncio.Future[None] | None = None
 
     def catch_up_logs(self, now: float) -> None:
@@ -91,14 +90,3 @@ class ConnectionContext:
         if self.closing is None or self.closing.done():
             self.closing = self.loop.create_future()
         return self.closing
-
-    def note_access(self) -> None:
-        """An access line was added: write the batch at the end of this turn of the loop."""
-        if not self.flush_due:
-            self.flush_due = True
-            self.loop.call_soon(self.flush_access)
-
-    def flush_access(self) -> None:
-        self.flush_due = False
-        if self.access is not None:
-            self.access.flush()

@@ -3,6 +3,7 @@
 
 cimport cython
 from cavalcade.net cimport syscalls
+from cavalcade.observe.access cimport AccessLog
 
 # Compiled, these names of transport.py are C variables, and no attributes of the module.
 cdef Py_ssize_t HOLD_BYTES, READ_BYTES, READ_MAX_BYTES, READS
@@ -13,9 +14,11 @@ cdef class Turn:
     cdef public object loop
     cdef public list waiting
     cdef public bint tells_once
+    cdef public AccessLog access
 
     cpdef add(self, Transport transport)
-    @cython.locals(waiting=list, transport=Transport)
+    cpdef add_lines(self, AccessLog access)
+    @cython.locals(waiting=list, transport=Transport, access=AccessLog)
     cpdef end(self)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from cavalcade import limits
 from cavalcade.net import syscalls
+from cavalcade.observe.access import AccessLog
 
 HOLD_BYTES = limits.WRITE_HOLD_BYTES
 READ_BYTES = limits.READ_BYTES
@@ -31,14 +32,21 @@ class Turn:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.waiting: list[Transport] = []
+        self.access: AccessLog | None = None  # there when lines are due
         # libuv ends its watch of a socket that was reset with one last call: what is there, and the error, must be read in that.
         self.tells_once = type(loop).__module__.partition(".")[0] == "uvloop"
 
     def add(self, transport: Transport) -> None:
         """Call its `end_turn()`. At most once for each turn, which the transport knows."""
-        if not self.waiting:
+        if not self.waiting and self.access is None:
             self.loop.call_soon(self.end)
         self.waiting.append(transport)
+
+    def add_lines(self, access: AccessLog) -> None:
+        """Write the lines of this turn, after all that clients wait for."""
+        if not self.waiting and self.access is None:
+            self.loop.call_soon(self.end)
+        self.access = access
 
     def end(self) -> None:
         waiting = self.waiting
@@ -48,6 +56,10 @@ class Turn:
                 transport.end_turn()
             except Exception as error:  # noqa: BLE001  the border of one connection: it must not be the end of the others
                 transport.fail(error)
+        access = self.access
+        if access is not None:
+            self.access = None
+            access.flush()
 
 
 class Transport:

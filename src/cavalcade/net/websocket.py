@@ -13,6 +13,8 @@ from cavalcade.wire.h1 import H1
 if TYPE_CHECKING:
     from cavalcade.net.connection import Connection
 
+TURN_BYTES = limits.WRITE_TURN_BYTES
+
 
 class WebSocketLink(Link):
     """Takes the transport over from the HTTP/1.1 connection `before`, whose `engine` may hold bytes that came behind the request."""
@@ -58,7 +60,7 @@ class WebSocketLink(Link):
             return
         self.transport.write(data)
         self.turn_bytes += len(data)
-        if self.turn_bytes > limits.WRITE_TURN_BYTES:
+        if self.turn_bytes > TURN_BYTES:
             self.end_turn()
 
     def complain(self, why: str) -> None:

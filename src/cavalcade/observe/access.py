@@ -1,8 +1,12 @@
 """One line for each request, written in batches.
 
-The request path only appends a tuple. Once per tick of the loop the batch is formatted and goes out in one write. Where the
-user's `--log-config` hangs handlers of its own on `cavalcade.access`, they get real log records instead, with the same facts as
-extras: client, method, target, http_version, status, bytes, duration_s, worker.
+How it works. A usual line is seven pieces of text, and none of them is made for it: clients, methods and targets were made safe when they
+were first seen, numbers are in tables. The request path looks the pieces up and appends them to a list. Once per tick of the loop they are
+joined and go out in one write.
+
+For all other lines a request leaves a tuple, and its line is made in the same tick: a JSON object, a line of the user's format, one in
+colours. Where the user's `--log-config` hangs handlers of its own on `cavalcade.access`, they get real log records instead, with the same
+facts as extras: client, method, target, http_version, status, bytes, duration_s, worker.
 
 What costs more is a class of its own, chosen at start: with a format of the user's, JSON, a log config or a sample, connections are watched
 (net/observed.py), and `DetailedAccessLog` knows of each request what they have seen.
@@ -20,7 +24,7 @@ import msgspec
 from cavalcade.config.options import Settings
 from cavalcade.observe import access_fields
 from cavalcade.observe.escape import quoted, shown
-from cavalcade.observe.logs import ACCESS_LOGGER, LOGGER, OwnHandler, stamp, this_worker
+from cavalcade.observe.logs import ACCESS_LOGGER, LOGGER, Format, OwnHandler, stamp, this_worker
 from cavalcade.observe.requests import Seen, trace_id
 
 # client, method, target, version, status, bytes, seconds; the request's id, where requests have one; and what else was seen of it
@@ -29,58 +33,109 @@ Entry = tuple[Any, ...]
 _STATUS_COLOURS = {1: "36", 2: "32", 3: "36", 4: "33", 5: "31"}
 
 _DROPPED_EVERY_S = 60.0
+# Small numbers are looked up: to write a float, and even an int, costs more than the rest of the line.
 _SMALL = 2048
-_NUMBERS = [str(number) for number in range(_SMALL)]
-_TENTHS = [f"{number // 10}.{number % 10}" for number in range(_SMALL)]
+_SIZES = [f"{number}B " for number in range(_SMALL)]
+_TIMES = [f"{number // 10}.{number % 10}ms\n" for number in range(_SMALL)]
+_MILLISECONDS = [f"{number:03}" for number in range(1000)]
 _KNOWN, _KNOWN_CHARS = 2048, 200  # texts that are remembered as safe or made so, and the longest of them
+_PIECES = 7  # of a usual line; the first is the head, which is the same for a whole batch
 
 
 class AccessLog:
     """The access log of one worker. `pending` tells whether a flush is due."""
 
-    __slots__ = ("_encoder", "_known", "_log", "_logger", "_pid", "_said_dropped", "_say_dropped_at", "_worker", "append", "pending")
+    __slots__ = (
+        "_after",
+        "_answers",
+        "_before",
+        "_clients",
+        "_encoder",
+        "_handler",
+        "_line",
+        "_log",
+        "_logger",
+        "_methods",
+        "_pid",
+        "_said_dropped",
+        "_say_dropped_at",
+        "_second",
+        "_targets",
+        "_usual",
+        "_worker",
+        "pending",
+    )
 
     def __init__(self, settings: Settings) -> None:
         """`cavalcade.observe.logs.configure` comes first, in the same process."""
-        self.pending: list[Entry] = []
-        self.append = self.pending.append
+        self.pending: list[Any] = []  # pieces where `_usual`, else entries
+        self._usual = False
+        self._handler: OwnHandler | None = None
+        self._line = access_fields.compile_format(settings.access_log_format) if settings.access_log_format else None
         self._logger = logging.getLogger(ACCESS_LOGGER)
         self._log = logging.getLogger(LOGGER)
         self._encoder = msgspec.json.Encoder()
         self._pid = os.getpid()
         self._worker = this_worker()
-        self._known: dict[str, str] = {}
+        self._clients: dict[str, str] = {}
+        self._methods: dict[str, str] = {}
+        self._targets: dict[bytes, str] = {}
+        self._answers: dict[str, list[str]] = {}  # by version and status
+        self._second = -1
+        self._before = self._after = ""  # the time in the head of a usual line, without its milliseconds
         self._say_dropped_at = 0.0
         self._said_dropped = 0
 
-    def add(self, client: str, method: str, target: str, version: str, status: int, sent_bytes: int, seconds: float) -> None:
+    def add(self, client: str, method: str, target: bytes, version: str, status: int, sent_bytes: int, seconds: float) -> None:
         """Remember one finished request. `target` is as it came, with its query; `version` is "1.1"; `seconds` from head to end."""
-        self.append((client, method, target, version, status, sent_bytes, seconds))
+        if not self.pending:
+            self.begin()
+        if self._usual:
+            self.add_usual(client, method, target, version, status, sent_bytes, seconds)
+        else:
+            self.pending.append((client, method, _text(target), version, status, sent_bytes, seconds))
+
+    def begin(self) -> None:
+        """The first of a batch comes: who gets the lines?"""
+        self._handler = handler = self._own_handler()
+        self._usual = handler is not None and handler.shape == "plain" and self._line is None
+
+    def add_usual(self, client: str, method: str, target: bytes, version: str, status: int, size: int, seconds: float) -> None:
+        answers = self._answers.get(version)
+        if answers is None:
+            self._answers[version] = answers = [f' HTTP/{version}" {number} ' for number in range(1000)]
+        answer = answers[status]
+        pieces = self.pending
+        pieces.append("")
+        pieces.append(self._clients.get(client) or _learn(self._clients, client, quoted(client) + ' "'))
+        pieces.append(self._methods.get(method) or _learn(self._methods, method, quoted(method) + " "))
+        pieces.append(self._targets.get(target) or _learn(self._targets, target, quoted(_text(target))))
+        pieces.append(answer)
+        pieces.append(_SIZES[size] if size < _SMALL else f"{size}B ")
+        tenths = int(seconds * 10000 + 0.5)
+        pieces.append(_TIMES[tenths] if tenths < _SMALL else f"{tenths // 10}.{tenths % 10}ms\n")
 
     def flush(self) -> None:
         """Write what is pending; its time is now, so call this in the tick in which the requests ended."""
-        handler = self._own_handler()
         if not self.pending:
+            handler = self._own_handler()
             if handler is not None:
                 handler.writer.flush()
             return
-        batch = self.pending.copy()
-        self.pending.clear()  # the list stays: others hold it
-        if not self._logger.isEnabledFor(logging.INFO):
+        batch = self.pending
+        self.pending = []
+        logger = self._logger
+        if (logger.level or logger.getEffectiveLevel()) > logging.INFO or logger.manager.disable >= logging.INFO:
             return
+        handler = self._handler
         if handler is None:
             for entry in batch:
                 self._emit(entry)
             return
         now = time.time()
-        if handler.shape == "json":
-            lines = self._json_lines(batch, now)
-        elif handler.shape == "text":
-            lines = self._coloured_lines(batch, now)
-        else:
-            lines = self._plain_lines(batch, now)
-        handler.writer.write(lines)
-        if handler.writer.dropped != self._said_dropped:
+        writer = handler.writer
+        writer.write(self._usual_lines(batch, now) if self._usual else self._lines(handler.shape, batch, now))
+        if writer.dropped != self._said_dropped:
             self._say_dropped(handler)
 
     def finish(self) -> None:
@@ -100,29 +155,20 @@ class AccessLog:
                 return handler
         return None
 
-    def _plain_lines(self, batch: list[Entry], now: float) -> bytes:
-        head = f"{stamp(now)} [{self._pid}] "
-        known, learn = self._known.get, self._learn
-        lines = []
-        for client, method, target, version, status, size, seconds in batch:
-            client = known(client) or learn(client)
-            method = known(method) or learn(method)
-            target = known(target) or learn(target)
-            # Small numbers are looked up: to write a float, and even an int, costs more than the rest of the line.
-            tenths = int(seconds * 10000 + 0.5)
-            took = _TENTHS[tenths] if tenths < _SMALL else f"{tenths / 10:.1f}"
-            length = _NUMBERS[size] if size < _SMALL else str(size)
-            lines.append(f'{client} "{method} {target} HTTP/{version}" {_NUMBERS[status]} {length}B {took}ms\n')
-        return (head + head.join(lines)).encode("ascii")
+    def _usual_lines(self, pieces: list[str], now: float) -> bytes:
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            before, _, after = stamp(second).partition(".000")
+            self._before = before + "."
+            self._after = f"{after} [{self._pid}] "
+        head = self._before + _MILLISECONDS[int((now - second) * 1000)] + self._after
+        pieces[::_PIECES] = [head] * (len(pieces) // _PIECES)
+        return "".join(pieces).encode("ascii")
 
-    def _learn(self, text: str) -> str:
-        """`text` as it may stand in a line. The same clients, methods and targets come again and again, and looking up is cheaper."""
-        safe = quoted(text)
-        if len(text) <= _KNOWN_CHARS:
-            if len(self._known) >= _KNOWN:
-                self._known.clear()
-            self._known[text] = safe
-        return safe
+    def _lines(self, shape: Format, batch: list[Entry], now: float) -> bytes:
+        """Those of entries."""
+        return self._json_lines(batch, now) if shape == "json" else self._coloured_lines(batch, now)
 
     def _coloured_lines(self, batch: list[Entry], now: float) -> bytes:
         head = f"\x1b[2m{stamp(now)} [{self._pid}]\x1b[0m"
@@ -179,57 +225,57 @@ class NamedAccessLog(AccessLog):
         AccessLog.__init__(self, settings)
         self.request_id = ""
 
-    def add(self, client: str, method: str, target: str, version: str, status: int, sent_bytes: int, seconds: float) -> None:
-        self.append((client, method, target, version, status, sent_bytes, seconds, self.request_id))
-
-    def _plain_lines(self, batch: list[Entry], now: float) -> bytes:
-        return _named(AccessLog._plain_lines(self, [entry[:7] for entry in batch], now), batch)
+    def add(self, client: str, method: str, target: bytes, version: str, status: int, sent_bytes: int, seconds: float) -> None:
+        if not self.pending:
+            self.begin()
+        if self._usual:
+            self.add_usual(client, method, target, version, status, sent_bytes, seconds)
+            self.pending[-1] = f"{self.pending[-1][:-1]} [{self.request_id}]\n"
+        else:
+            self.pending.append((client, method, _text(target), version, status, sent_bytes, seconds, self.request_id))
 
     def _coloured_lines(self, batch: list[Entry], now: float) -> bytes:
-        return _named(AccessLog._coloured_lines(self, [entry[:7] for entry in batch], now), batch)
-
-
-def _named(lines: bytes, batch: list[Entry]) -> bytes:
-    return b"".join([b"%b [%b]\n" % (line, entry[7].encode("ascii")) for line, entry in zip(lines.split(b"\n"), batch, strict=False)])
+        lines = AccessLog._coloured_lines(self, [entry[:7] for entry in batch], now).split(b"\n")
+        return b"".join([b"%b [%b]\n" % (line, entry[7].encode("ascii")) for line, entry in zip(lines, batch, strict=False)])
 
 
 class DetailedAccessLog(NamedAccessLog):
     """With all that connections which are watched have `seen` of the request that is added next."""
 
-    __slots__ = ("_every", "_line", "_named", "_skipped", "seen")
+    __slots__ = ("_every", "_named", "_skipped", "seen")
 
     def __init__(self, settings: Settings) -> None:
         NamedAccessLog.__init__(self, settings)
         self.seen = Seen([])
-        self._line = access_fields.compile_format(settings.access_log_format) if settings.access_log_format else None
         self._named = settings.request_id != "off"
         self._every = settings.access_log_sample
         self._skipped = self._every - 1  # the first is logged
 
-    def add(self, client: str, method: str, target: str, version: str, status: int, sent_bytes: int, seconds: float) -> None:
+    def add(self, client: str, method: str, target: bytes, version: str, status: int, sent_bytes: int, seconds: float) -> None:
         seen = self.seen
         if self._every > 1 and status < 400 and not seen.left:
             self._skipped += 1
             if self._skipped < self._every:
                 return
             self._skipped = 0
-        seen.request_id = self.request_id
-        self.append((client, method, target, version, status, sent_bytes, seconds, self.request_id, seen))
+        if not self.pending:
+            self.begin()
+        if self._usual:
+            usual = NamedAccessLog if self._named else AccessLog
+            usual.add(self, client, method, target, version, status, sent_bytes, seconds)
+        else:
+            seen.request_id = self.request_id
+            self.pending.append((client, method, _text(target), version, status, sent_bytes, seconds, self.request_id, seen))
 
-    def _plain_lines(self, batch: list[Entry], now: float) -> bytes:
-        base = NamedAccessLog if self._named else AccessLog
-        return self._own_lines(batch, now) or base._plain_lines(self, _cut(batch, self._named), now)
-
-    def _coloured_lines(self, batch: list[Entry], now: float) -> bytes:
-        base = NamedAccessLog if self._named else AccessLog
-        return self._own_lines(batch, now) or base._coloured_lines(self, _cut(batch, self._named), now)
-
-    def _own_lines(self, batch: list[Entry], now: float) -> bytes:
-        """Those of the user's format, if there is one."""
+    def _lines(self, shape: Format, batch: list[Entry], now: float) -> bytes:
         line = self._line
-        if line is None:
-            return b""
-        return "".join([f"{line(_request(entry, now))}\n" for entry in batch]).encode("utf-8", "backslashreplace")
+        if shape == "json":
+            return self._json_lines(batch, now)
+        if line is not None:
+            return "".join([f"{line(_request(entry, now))}\n" for entry in batch]).encode("utf-8", "backslashreplace")
+        if self._named:
+            return NamedAccessLog._coloured_lines(self, batch, now)
+        return AccessLog._coloured_lines(self, [entry[:7] for entry in batch], now)
 
     def _message(self, entry: Entry, now: float) -> str:
         return AccessLog._message(self, entry, now) if self._line is None else self._line(_request(entry, now))
@@ -240,8 +286,17 @@ class DetailedAccessLog(NamedAccessLog):
         return self._line(_request(entry, time.time())), ()
 
 
-def _cut(batch: list[Entry], named: bool) -> list[Entry]:
-    return [entry[: 8 if named else 7] for entry in batch]
+def _text(target: bytes) -> str:
+    return target.decode("ascii", "backslashreplace")
+
+
+def _learn(known: dict[Any, str], text: str | bytes, safe: str) -> str:
+    """Remember what `text` looks like in a line: the same clients, methods and targets come again and again. Returns that."""
+    if len(text) <= _KNOWN_CHARS:
+        if len(known) >= _KNOWN:
+            known.clear()
+        known[text] = safe
+    return safe
 
 
 def _request(entry: Entry, now: float) -> access_fields.Entry:

@@ -2,20 +2,25 @@
 # Types for h1.py when it is compiled. Only what makes the hot path faster: names and meaning are in h1.py.
 
 cimport cython
+from cavalcade.wire.h1_plain cimport read_block, read_line
 from cavalcade.wire.h1_response cimport Responses, Rules
 from cavalcade.wire.sink cimport Head
 
 # Compiled, these names of h1.py are C variables, and no attributes of the module.
 cdef int HEAD, BODY_LENGTH, BODY_CHUNKED, WAIT
 cdef int SIZE_LINE, CHUNK_DATA, TRAILERS
-cdef int CONNECTION, CONTENT_LENGTH, FORWARDING, HOST_FIELD
-cdef dict FIELDS, LINES, METHODS, REQUEST_NAMES, TARGETS
+cdef int HOST_FIELD, STRANGE, STRANGE_TURNS
+cdef dict LINES, METHODS, REQUEST_NAMES, TARGETS
 
 
 cdef class H1(Responses):
     cdef public object sink
     cdef public object parser
     cdef public bint plain
+    cdef public bytes block
+    cdef public tuple known
+    cdef public Py_ssize_t block_bytes
+    cdef public int strange
     cdef public int state
     cdef public bint feeding
     cdef public bytes rest
@@ -43,8 +48,7 @@ cdef class H1(Responses):
     cpdef bint due(self)
     @cython.locals(size=Py_ssize_t, end=Py_ssize_t, tail=bytes, rest=bytes, upgrade=bint, first=int)
     cpdef bytes feed_head(self, bytes data)
-    @cython.locals(rules=Rules, head=Head, cut=Py_ssize_t, text=bytes, line=tuple, headers=list, field=tuple, hosts=int, length=object,
-                   keep_alive=bint, forwarded=bint, kind=int)
+    @cython.locals(rules=Rules, head=Head, cut=Py_ssize_t, text=bytes, line=tuple, block=bytes, known=tuple)
     cpdef bint take_plain(self, bytes data, Py_ssize_t end) except -1
     cpdef begin_parsing(self)
     cpdef stay_in_head(self, bytes data)

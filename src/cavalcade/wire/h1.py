@@ -35,16 +35,13 @@ from cavalcade.errors import (
 )
 from cavalcade.wire import fields, llhttp
 from cavalcade.wire.fields import (
-    CONNECTION,
-    CONTENT_LENGTH,
-    FORWARDING,
     HOST_FIELD,
     METHODS,
     REQUEST_NAMES,
     known_hosts,
     learn_request_name,
 )
-from cavalcade.wire.h1_plain import FIELDS, LINES, read_field, read_line
+from cavalcade.wire.h1_plain import LINES, NO_BLOCK, NOTHING_KNOWN, Known, read_block, read_line
 from cavalcade.wire.h1_response import CRLF, END_OF_HEAD, Responses, Rules
 from cavalcade.wire.sink import Sink
 from cavalcade.wire.target import TARGETS, read_target
@@ -52,6 +49,10 @@ from cavalcade.wire.target import TARGETS, read_target
 # What RFC 9113 section 3.4 lets a connection of HTTP/2 begin with, as far as it looks like a request.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\n"
 NO_HTTP2 = "HTTP/2 is served where it is not switched off, h2 is installed (pip install 'cavalcade[http2]'), and it comes first"
+
+# llhttp is faster at what is new each time. So after that many heads of this kind ...
+STRANGE = 3
+STRANGE_TURNS = 16  # ... it gets the next ones at once, and only one in so many is tried
 
 # Where in a message the input stands.
 HEAD, BODY_LENGTH, BODY_CHUNKED, WAIT, CLOSED = range(5)
@@ -67,6 +68,10 @@ class H1(Responses):
         self.sink: Any = sink
         self.parser: Any = None  # made when it is needed: many connections never do
         self.plain = False  # the message was not given to it
+        self.block = NO_BLOCK  # the fields of a plain head, as they came ...
+        self.known = NOTHING_KNOWN  # ... and read
+        self.block_bytes = 0  # how long those of the last plain head were
+        self.strange = 0  # so many heads in a row were not plain, or had little in them that was known
         self.state = HEAD
         self.feeding = False
         self.rest = b""  # bytes behind the message that is being answered, not parsed yet
@@ -208,6 +213,9 @@ class H1(Responses):
     def take_plain(self, data: bytes, end: int) -> bool:
         """Hand over the request whose head ends `end` bytes into `data`, with the empty line to come. False, and nothing done, unless
         the head is plain."""
+        if self.strange >= STRANGE:
+            self.strange = self.strange + 1 if self.strange < STRANGE_TURNS else STRANGE - 1
+            return False
         rules = self.rules
         cut = data.find(CRLF)
         text = data[:cut]
@@ -216,44 +224,33 @@ class H1(Responses):
             line = read_line(text)
         if line is None or cut > rules.request_line or end + 4 > rules.head_bytes:
             return False
-        headers = []
-        hosts = 0
-        length = -2
-        keep_alive = True
-        forwarded = False
-        for text in data[cut + 2 : end].split(CRLF):
-            field = FIELDS.get(text)
-            if field is None:
-                field = read_field(text)
-                if field is None:
-                    return False
-            headers.append(field[0])
-            kind = field[1]
-            if kind:
-                if kind == HOST_FIELD:
-                    hosts += 1
-                elif kind == CONNECTION:
-                    if field[2]:
-                        keep_alive = False
-                elif kind == FORWARDING:
-                    forwarded = True
-                elif kind == CONTENT_LENGTH:
-                    if length != -2:
-                        return False
-                    length = field[2]
-        if hosts != 1 or len(headers) > rules.header_fields:
-            return False
+        block = data[cut:end]
+        known: Known | None
+        if block == self.block:
+            known = self.known  # the same fields as before: nothing to read
+            self.strange = 0
+        else:
+            known = read_block(block, rules.header_fields)
+            if known is None:
+                self.strange += 1
+                return False
+            self.strange = self.strange + 1 if known[4] else 0
+            if len(block) == self.block_bytes and len(block) <= limits.BLOCK_KEPT_BYTES:
+                # As long as the one before it, so it may well be the same again and again. Who asks once costs no memory.
+                self.block = block
+                self.known = known
+            self.block_bytes = len(block)
         head = self.head
         head.method, head.target, head.path, head.raw_path, head.query = line
         head.version = "1.1"
-        head.headers = headers
-        head.forwarded = forwarded
+        head.headers = known[0].copy()  # the app may change it
+        head.forwarded = known[3]
         head.upgrade = False
-        head.keep_alive = self.keep_alive = keep_alive
+        head.keep_alive = self.keep_alive = known[2]
         self.plain = self.head_complete = True
         self.empty_bytes = 0
         self.expects_continue = False
-        self.begin(length, False)
+        self.begin(known[1], False)
         return True
 
     def begin_parsing(self) -> None:

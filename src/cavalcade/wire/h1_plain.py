@@ -15,7 +15,17 @@ import re
 
 from cavalcade import limits
 from cavalcade.wire import fields
-from cavalcade.wire.fields import CONNECTION, CONTENT_LENGTH, EXPECT, HOST_FIELD, METHODS, REQUEST_NAMES, TABLE_MAX, TRANSFER_ENCODING
+from cavalcade.wire.fields import (
+    CONNECTION,
+    CONTENT_LENGTH,
+    EXPECT,
+    FORWARDING,
+    HOST_FIELD,
+    METHODS,
+    REQUEST_NAMES,
+    TABLE_MAX,
+    TRANSFER_ENCODING,
+)
 from cavalcade.wire.target import TARGET_KEPT_BYTES, split_target
 
 # A request line without its end -> (method, target, path, raw path, query).
@@ -23,10 +33,16 @@ LINES: dict[bytes, tuple[str, bytes, str, bytes, bytes]] = {}
 # A field line without its end -> (the field as an app gets it; its kind; the Content-Length, or for Connection 1 where it says close).
 FIELDS: dict[bytes, tuple[tuple[bytes, bytes], int, int]] = {}
 
+# All fields of a head: the list for the app; the length of the body, -2 for none given; keep-alive; does a proxy speak of the client in
+# them; was much of it not in the table.
+Known = tuple[list[tuple[bytes, bytes]], int, bool, bool, bool]
+NO_BLOCK = b"-"  # that of no head: where there are fields they begin with a line end
+NOTHING_KNOWN: Known = ([], -2, True, False, False)
+
 # One space, the target in origin form and without a fragment, one space.
 _LINE = re.compile(rb"([A-Z]+) (/[!-\"$-~]*) HTTP/1\.1")
-# RFC 9110 section 5.5: white space and visible characters, and bytes beyond ASCII.
-_VALUE = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
+# RFC 9110 section 5.5: what is neither white space nor a visible character nor a byte beyond ASCII.
+_NO_TEXT = bytes(byte for byte in range(128) if byte == 127 or (byte < 32 and byte != 9))
 # They ask for another protocol, or llhttp takes them for something else than they are.
 _DOUBTFUL = (b"upgrade", b"proxy-connection")
 # A client says these again and again. The values of others change too often, or are secrets, or only the app knows.
@@ -55,6 +71,41 @@ def read_line(line: bytes) -> tuple[str, bytes, str, bytes, bytes] | None:
     return entry
 
 
+def read_block(block: bytes, most: int) -> Known | None:
+    """Read all fields of a head, each with the line end before it and not the one behind it; `None` where they are not plain, or more
+    than `most`."""
+    headers: list[tuple[bytes, bytes]] = []
+    hosts = 0
+    length = -2
+    keep_alive = True
+    forwarded = False
+    new = 0
+    for line in block[2:].split(b"\r\n"):
+        field = FIELDS.get(line)
+        if field is None:
+            field = read_field(line)
+            if field is None:
+                return None
+            new += 1
+        headers.append(field[0])
+        kind = field[1]
+        if kind:
+            if kind == HOST_FIELD:
+                hosts += 1
+            elif kind == CONNECTION:
+                if field[2]:
+                    keep_alive = False
+            elif kind == FORWARDING:
+                forwarded = True
+            elif kind == CONTENT_LENGTH:
+                if length != -2:
+                    return None
+                length = field[2]
+    if hosts != 1 or len(headers) > most:
+        return None
+    return headers, length, keep_alive, forwarded, new * 3 > len(headers)
+
+
 def read_field(line: bytes) -> tuple[tuple[bytes, bytes], int, int] | None:
     """The entry of a field line that is not in the table; `None` where it is not plain."""
     name, colon, value = line.partition(b":")
@@ -63,7 +114,7 @@ def read_field(line: bytes) -> tuple[tuple[bytes, bytes], int, int] | None:
         if not fields.TOKEN.fullmatch(name):
             return None  # white space before the colon or the name among others: RFC 9112 sections 5.1 and 5.2
         known = fields.learn_request_name(name)
-    if not colon or value.translate(None, _VALUE):
+    if not colon or len(value.translate(None, _NO_TEXT)) != len(value):
         return None
     value = value.strip(b" \t")
     lower, kind = known

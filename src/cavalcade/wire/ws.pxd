@@ -3,6 +3,10 @@
 
 cimport cython
 
+# Compiled, these names of ws.py are C variables, and no attributes of the module.
+cdef int BINARY, MASKED, TEXT
+cdef list BINARY_HEADS, TEXT_HEADS
+
 
 cdef class WebSocketRules:
     cdef public Py_ssize_t message_bytes, queue

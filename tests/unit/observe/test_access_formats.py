@@ -120,10 +120,10 @@ def test_the_forms_of_x_request_start(value: bytes, seconds: float) -> None:
 def test_of_those_that_went_well_one_in_so_many_is_logged_and_all_others() -> None:
     log = DetailedAccessLog(Settings(access_log_sample=10))
     for status in [200] * 25 + [404, 500, 301]:
-        log.add("c", "GET", "/", "1.1", status, 0, 0.0)
+        log.add("c", "GET", b"/", "1.1", status, 0, 0.0)
     log.seen = Seen([])
     log.seen.left = True
-    log.add("c", "GET", "/", "1.1", 200, 0, 0.0)
+    log.add("c", "GET", b"/", "1.1", 200, 0, 0.0)
     assert [each[4] for each in log.pending] == [200, 200, 200, 404, 500, 200]
 
 
@@ -137,7 +137,7 @@ def test_connections_are_only_watched_where_somebody_wants_to_know() -> None:
 
 def test_a_line_of_json_holds_the_line_of_the_format_too() -> None:
     log = DetailedAccessLog(Settings(log_format="json", access_log_format="%(m)s %(s)s"))
-    log.add("c", "GET", "/", "1.1", 200, 0, 0.0)
+    log.add("c", "GET", b"/", "1.1", 200, 0, 0.0)
     line = json.loads(log._json_lines(log.pending, 0.0))
     assert line["message"] == "GET 200"
     assert line["ttfb_s"] == 0

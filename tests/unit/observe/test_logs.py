@@ -22,7 +22,7 @@ log = logging.getLogger("cavalcade")
 def one_of_each(settings=None):
     log.info("a server line")
     access = new_access_log(settings or Settings())
-    access.add("127.0.0.1:1", "GET", "/x", "1.1", 200, 5, 0.001)
+    access.add("127.0.0.1:1", "GET", b"/x", "1.1", 200, 5, 0.001)
     access.flush()
 """
 
@@ -428,7 +428,7 @@ def test_what_was_dropped_since_it_was_last_told_is_told_at_the_end() -> None:
         logs.configure(settings)
         access = new_access_log(settings)
         for _ in range(3):
-            access.add("127.0.0.1:1", "GET", "/x", "1.1", 200, 5, 0.001)
+            access.add("127.0.0.1:1", "GET", b"/x", "1.1", 200, 5, 0.001)
             access.flush()
         access.finish()
         access.finish()

@@ -37,6 +37,7 @@ from cavalcade.apps.asgi.order import (
     violation,
 )
 from cavalcade.apps.stream import Pipe, Serving, Stream
+from cavalcade.apps.tasks import end_wait
 from cavalcade.board.ledger_words import BYTES_RECEIVED, BYTES_SENT, WEBSOCKET_RECEIVED, WEBSOCKET_SENT
 from cavalcade.errors import AppProtocolError
 from cavalcade.wire import ws_handshake
@@ -106,10 +107,11 @@ class WebSocketExchange(Exchange):
         """ASGI `send`. Raises `AppProtocolError` on what the order table does not allow, `OSError` when the client is gone."""
         try:
             kind = message["type"]
-            step = WEBSOCKET_LEGAL[self.sent].get(kind)
+            legal = WEBSOCKET_LEGAL[self.sent]
+            step = legal.get(kind, 0)
         except (TypeError, KeyError):
             raise violation(self.sent, message, WEBSOCKET_EXPECTED) from None
-        if step is None:
+        if step == 0:
             raise violation(self.sent, message, WEBSOCKET_EXPECTED)
         if step != SEND:
             return self.send_rest(step, message)
@@ -251,6 +253,16 @@ class WebSocketExchange(Exchange):
         self.serving.ledger.add(BYTES_RECEIVED, len(data))
         self.engine.feed(data)
         self.look()
+        news = self.news
+        if news is not None and self.messages:
+            # The app goes on at once, and when it waits again its answer has been written: that saves two turns of the loop.
+            self.news = None
+            self.flush_due = True
+            try:
+                for waiter in news:
+                    end_wait(waiter, self.serving.loop)
+            finally:
+                self.flush()
 
     def go_on(self) -> None:
         """The app has taken all that was read ahead."""
@@ -258,14 +270,14 @@ class WebSocketExchange(Exchange):
             self.starved = False
             self.engine.go_on()
             self.look()
+            if self.news is not None and self.messages:
+                self.wake()
             if not self.starved and not self.choked and self.pipe is not None and not self.lost:
                 self.pipe.resume_reading()
 
     def look(self) -> None:
         """What has the engine made of it?"""
         engine = self.engine
-        if self.news is not None and self.messages:
-            self.wake()
         if engine.full and not self.starved:
             self.starved = True
             if self.pipe is not None and not self.lost:
