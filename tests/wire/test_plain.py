@@ -83,6 +83,8 @@ def streams(draw: st.DrawFn) -> bytes:
             lines += draw(st.lists(st.sampled_from(DOUBTFUL_FIELDS + LENGTHS + [b""]), max_size=2))
             body = draw(st.sampled_from(BODIES))
             lines = [lines[0], *draw(st.permutations(lines[1:]))]
+            if draw(st.integers(0, 5)) == 0:
+                lines = [line for line in lines if line != b"Host: a"]
         ends = [draw(st.sampled_from(ENDS)) if odd else b"\r\n" for _ in range(len(lines) + 1)]
         data += b"".join(line + end for line, end in zip([*lines, b""], ends, strict=True)) + body
     for _ in range(draw(st.integers(-3, 2))):
@@ -186,11 +188,19 @@ def test_the_same_fields_again_are_the_same_request_again(recorder: Any) -> None
     assert len(engine.block) < limits.BLOCK_KEPT_BYTES
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_head_without_any_field_is_no_plain_one(recorder: Any, times: int) -> None:
+    for before in (b"", head() * 3):
+        ours, library, _ = both(recorder, [before + b"GET / HTTP/1.1\r\n\r\n" * times], at_once=True)
+        assert ours == library
+        assert ours.status == 400
+
+
 def test_a_client_that_asks_once_costs_no_memory_and_one_with_much_in_its_head_neither(recorder: Any) -> None:
     _, _, engine = both(recorder, [head(b"Cookie: a=b")], at_once=True)
-    assert engine.block == b""
+    assert engine.block == h1_plain.NO_BLOCK
     _, _, engine = both(recorder, [head(b"Cookie: " + b"x" * limits.BLOCK_KEPT_BYTES) * 3], at_once=True)
-    assert engine.block == b""
+    assert engine.block == h1_plain.NO_BLOCK
 
 
 def test_the_tables_are_bounded_and_hold_no_secrets(recorder: Any) -> None:

@@ -4,6 +4,7 @@
 cimport cython
 from cpython cimport time
 from cavalcade.apps.asgi.exchange cimport Exchange
+from cavalcade.apps.asgi.scope cimport build as build_scope
 from cavalcade.apps.stream cimport Serving
 from cavalcade.board.ledger cimport Ledger
 from cavalcade.net.context cimport ConnectionContext

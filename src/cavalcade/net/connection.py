@@ -15,6 +15,7 @@ from cavalcade import limits
 from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.asgi.order import NOTHING as NOTHING_SENT
+from cavalcade.apps.asgi.scope import build as build_scope
 from cavalcade.apps.asgi.websocket import WebSocketExchange, open_call
 from cavalcade.apps.stream import Call, Pipe
 from cavalcade.board.ledger_words import BYTES_RECEIVED
@@ -165,7 +166,7 @@ class Connection(Link):
             else:
                 self.await_request_body(head)
             if context.new_call is None:
-                scope = asgi_scope.build(serving, self.template, head)
+                scope = build_scope(serving, self.template, head)
                 exchange = Exchange(serving, self, scope, head.length != 0)
             else:
                 exchange = context.new_call(self, head, self.template)

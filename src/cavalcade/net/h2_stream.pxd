@@ -4,6 +4,7 @@
 cimport cython
 from cpython cimport time
 
+from cavalcade.apps.asgi.scope cimport build as build_scope
 from cavalcade.net.context cimport ConnectionContext
 from cavalcade.wire.h2_stream cimport StreamState
 from cavalcade.wire.sink cimport Head

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from h2.errors import ErrorCodes
 
 from cavalcade import limits
-from cavalcade.apps.asgi import scope as asgi_scope
 from cavalcade.apps.asgi.exchange import Exchange
 from cavalcade.apps.asgi.order import NOTHING as NOTHING_SENT
+from cavalcade.apps.asgi.scope import build as build_scope
 from cavalcade.apps.asgi.websocket import WebSocketExchange, open_call
 from cavalcade.apps.stream import Call, Pipe, add_waiter, wake_all
 from cavalcade.board.ledger_words import BYTES_RECEIVED
@@ -99,7 +99,7 @@ class H2Stream(StreamState):
                 self.continue_due = head.expects_continue
                 self.deadline = context.now + context.body_s
             if context.new_call is None:
-                exchange = Exchange(serving, self, asgi_scope.build(serving, template, head), head.length != 0)
+                exchange = Exchange(serving, self, build_scope(serving, template, head), head.length != 0)
             else:
                 exchange = context.new_call(self, head, template)
         self.exchange = exchange

@@ -41,7 +41,7 @@ from cavalcade.wire.fields import (
     known_hosts,
     learn_request_name,
 )
-from cavalcade.wire.h1_plain import LINES, NOTHING_KNOWN, Known, read_block, read_line
+from cavalcade.wire.h1_plain import LINES, NO_BLOCK, NOTHING_KNOWN, Known, read_block, read_line
 from cavalcade.wire.h1_response import CRLF, END_OF_HEAD, Responses, Rules
 from cavalcade.wire.sink import Sink
 from cavalcade.wire.target import TARGETS, read_target
@@ -68,7 +68,7 @@ class H1(Responses):
         self.sink: Any = sink
         self.parser: Any = None  # made when it is needed: many connections never do
         self.plain = False  # the message was not given to it
-        self.block = b""  # the fields of a plain head, as they came ...
+        self.block = NO_BLOCK  # the fields of a plain head, as they came ...
         self.known = NOTHING_KNOWN  # ... and read
         self.block_bytes = 0  # how long those of the last plain head were
         self.strange = 0  # so many heads in a row were not plain, or had little in them that was known

@@ -36,6 +36,7 @@ FIELDS: dict[bytes, tuple[tuple[bytes, bytes], int, int]] = {}
 # All fields of a head: the list for the app; the length of the body, -2 for none given; keep-alive; does a proxy speak of the client in
 # them; was much of it not in the table.
 Known = tuple[list[tuple[bytes, bytes]], int, bool, bool, bool]
+NO_BLOCK = b"-"  # that of no head: where there are fields they begin with a line end
 NOTHING_KNOWN: Known = ([], -2, True, False, False)
 
 # One space, the target in origin form and without a fragment, one space.

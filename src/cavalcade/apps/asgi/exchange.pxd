@@ -29,7 +29,7 @@ cdef class Exchange:
     @cython.locals(serving=Serving)
     cpdef begin(self)
     cpdef receive(self)
-    @cython.locals(legal=dict, step=int)
+    @cython.locals(event=dict, legal=dict, step=int)
     cpdef send(self, message)
     cpdef dict take_news(self)
     cpdef wake(self)

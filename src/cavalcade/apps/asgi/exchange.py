@@ -98,30 +98,30 @@ class Exchange:
     def send(self, message: Any) -> Any:
         """ASGI `send`. Raises `AppProtocolError` on what the order table does not allow, `OSError` when the client is gone."""
         try:
-            kind = message["type"]
+            event = message if type(message) is dict else dict(message)
             legal = LEGAL[self.sent]
-            step = legal.get(kind, 0)
-        except (TypeError, KeyError):
+            step = legal.get(event["type"], 0)
+        except (TypeError, KeyError, ValueError):
             raise violation(self.sent, message) from None
         if step == 0:
             raise violation(self.sent, message)
         if self.gone:
             raise waits.ClientDisconnected("the client is gone")
         if step == START:
-            status = message.get("status")
-            self.stream.start(status, message.get("headers", ()))
+            status: Any = event.get("status")
+            self.stream.start(status, event.get("headers", ()))
             self.sent = STARTED
-            if "trailers" in message:
-                self.promise_trailers(message["trailers"])
+            if "trailers" in event:
+                self.promise_trailers(event["trailers"])
             return DONE
         if step != WRITE:
-            return self.send_extra(step, message)
-        body = message.get("body", b"")
+            return self.send_extra(step, event)
+        body = event.get("body", b"")
         if type(body) is not bytes:
             if not isinstance(body, bytes | bytearray | memoryview):
                 raise AppProtocolError(f"the body is {type(body).__name__}, not bytes")
             body = bytes(body)
-        more = message.get("more_body", False)
+        more = event.get("more_body", False)
         if more or self.trailers is not None:
             self.stream.write(body, True)
             self.sent = BODY if more else TRAILERS
