@@ -12,13 +12,13 @@ cdef str _NAME
 
 cdef class Starter:
     cdef public object loop, asked, coroutine, context, rest, task, step
+    cdef public bint late
 
     cpdef run(self, coroutine, context)
     cpdef start(self, coroutine, context)
     cpdef new(self, coroutine, context)
     cpdef take_step(self, context)
     cpdef make(self)
-    cpdef go_on(self, task, ended)
 
 
 @cython.locals(callbacks=list)

@@ -30,6 +30,7 @@ class Starter:
         self.loop: Any = loop
         self.asked = Asked(hash(loop))
         self.asked.starter = self
+        self.late = not _EAGER and hash(self.asked) == hash(loop)  # tasks may be made late
         self.coroutine: Any = None  # whose first step is being taken
         self.context: Any = None
         self.rest: Any = None
@@ -38,7 +39,7 @@ class Starter:
 
     def run(self, coroutine: Coroutine[Any, Any, None], context: contextvars.Context) -> asyncio.Task[None] | None:
         """Take the first step. The task, where there is one."""
-        if _EAGER or self.loop in _running:
+        if not self.late or self.loop in _running:
             return self.start(coroutine, context)
         asked = self.asked
         self.coroutine = coroutine
@@ -49,16 +50,19 @@ class Starter:
             ended = context.run(first_step, coroutine)
         finally:
             task = self.task
+            self.task = None
             if task is None:
                 del _running[asked]
             else:
                 del _running[self.loop]
-        if task is None:
-            if ended is OVER:
-                return None
-            task = self.make()
-        self.task = None
-        return self.go_on(task, ended)
+        if task is not None or ended is not OVER:
+            if task is None:
+                task = self.make()
+            self.rest.send(ended)
+            self.rest = None
+            self.take_step(context)
+        self.coroutine = self.context = None
+        return task
 
     def start(self, coroutine: Coroutine[Any, Any, None], context: contextvars.Context) -> asyncio.Task[None]:
         """The task of what will wait for sure, which has run up to where it first does."""
@@ -94,13 +98,6 @@ class Starter:
         self.rest = rest(self.coroutine)
         next(self.rest)
         return self.new(self.rest, self.context)
-
-    def go_on(self, task: asyncio.Task[None], ended: Any) -> asyncio.Task[None]:
-        """The first step has ended with this; let the task take over."""
-        self.rest.send(ended)
-        self.rest = None
-        self.take_step(self.context)
-        return task
 
     def answer(self) -> None:
         """Somebody wants to know which task runs."""

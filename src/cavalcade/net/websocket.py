@@ -59,7 +59,7 @@ class WebSocketLink(Link):
                 self.end_turn()  # broken a moment ago; that it is lost we are told in the next turn
             return
         self.transport.write(data)
-        self.turn_bytes += len(data)
+        self.turn_bytes += len(data) + limits.WRITE_TURN_PIECE_BYTES
         if self.turn_bytes > TURN_BYTES:
             self.end_turn()
 

@@ -50,7 +50,7 @@ def open_path(message: Any, most: int) -> Span:
 
     The specification wants an absolute path. Starlette's `FileResponse` passes on what it was given, so a relative one will do."""
     path = message.get("path")
-    if isinstance(path, os.PathLike):
+    if type(path) is not str and isinstance(path, os.PathLike):
         path = os.fspath(path)
     if not isinstance(path, str):
         raise AppProtocolError(f"the path of {message['type']} is {type(path).__name__}, not str")
@@ -60,7 +60,7 @@ def open_path(message: Any, most: int) -> Span:
         why = error.strerror if isinstance(error, OSError) else error
         raise AppProtocolError(f"{message['type']} of {path!r}: {why}") from error
     try:
-        size = regular_size(fd, f"{message['type']} of {path!r}")
+        size = regular_size(fd, message["type"], path)
     except AppProtocolError:
         os.close(fd)
         raise
@@ -93,10 +93,11 @@ def open_file(message: Any) -> Span:
     return Span(os.dup(fd), at, count)
 
 
-def regular_size(fd: int, what: str) -> int:
-    """The size of a regular file in bytes. Raises `AppProtocolError` for anything else."""
+def regular_size(fd: int, kind: str, path: str | None = None) -> int:
+    """The size of a regular file in bytes. Raises `AppProtocolError` for anything else, which names the message and the path."""
     info = os.fstat(fd)
     if not stat.S_ISREG(info.st_mode):
+        what = kind if path is None else f"{kind} of {path!r}"
         raise AppProtocolError(f"{what}: {'a directory' if stat.S_ISDIR(info.st_mode) else 'no regular file'}")
     return info.st_size
 
