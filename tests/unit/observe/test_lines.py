@@ -172,18 +172,15 @@ def test_patience_waits_for_a_reader_that_comes(pipe: tuple[int, int]) -> None:
 
 
 def test_patience_is_used_up_once_not_for_every_line(pipe: tuple[int, int]) -> None:
-    writer = LineWriter(pipe[1], patience_s=0.01)
     waits = 0
-    real = writer._wait
 
-    def counted() -> bool:
-        nonlocal waits
-        before = writer.trouble
-        took = real()
-        waits += not before
-        return took
+    class Counting(LineWriter):
+        def _wait(self) -> bool:
+            nonlocal waits
+            waits += not self.trouble
+            return super()._wait()
 
-    writer._wait = counted  # type: ignore[method-assign]
+    writer = Counting(pipe[1], patience_s=0.01)
     for _ in range(300):
         writer.write(b"w" * 999 + b"\n")
     assert writer.trouble == "nobody reads it"
