@@ -26,9 +26,9 @@ from cavalcade.board.siblings import Siblings
 from cavalcade.net import handover
 from cavalcade.net.context import ConnectionContext
 from cavalcade.net.handshake import Handshake
-from cavalcade.net.link import IDLE, Link
+from cavalcade.net.link import IDLE, Link, written
 from cavalcade.net.listener import Listener, plain_name, queued_s
-from cavalcade.net.proxied import Proxied, written
+from cavalcade.net.proxied import Proxied
 from cavalcade.net.tls import Tls
 from cavalcade.net.transport import Transport
 from cavalcade.types import Address

@@ -53,12 +53,7 @@ class Link:
         """The client's address, for the log."""
         name = self.client_name
         if not name:
-            client = self.client
-            if client is None:
-                name = "a unix socket"
-            else:
-                name = join(client[0], client[1] or 0)
-            self.client_name = name
+            name = self.client_name = written(self.client)
         return name
 
     # -- what each kind does in its own way ------------------------------------------------------------------------------------
@@ -253,3 +248,8 @@ class Link:
     def abort(self) -> None:
         """Close now; what was written and not taken is lost."""
         self.reset()
+
+
+def written(client: Address | None) -> str:
+    """A client's address, for the log."""
+    return "a unix socket" if client is None else join(client[0], client[1] or 0)

@@ -12,10 +12,9 @@ import socket
 from collections.abc import Callable
 
 from cavalcade import limits
-from cavalcade.config.addresses import join
 from cavalcade.errors import PeerError, PeerTooSlow
 from cavalcade.net.context import ConnectionContext
-from cavalcade.net.link import Link
+from cavalcade.net.link import Link, written
 from cavalcade.net.transport import Transport
 from cavalcade.types import Address
 from cavalcade.wire import proxy_header
@@ -111,8 +110,3 @@ async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Non
 def _wake(readable: asyncio.Future[None]) -> None:
     if not readable.done():
         readable.set_result(None)
-
-
-def written(peer: Address | None) -> str:
-    """A client's address, for the log."""
-    return "a unix socket" if peer is None else join(peer[0], peer[1] or 0)

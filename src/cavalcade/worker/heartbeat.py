@@ -58,9 +58,7 @@ class Heartbeat:
         self._stamp(now)
         if self._timer is not None and now + limits.HEARTBEAT_S < self._due:
             self._timer.cancel()
-            self._last = now
-            self._due = now + limits.HEARTBEAT_S
-            self._timer = self._context.loop.call_later(limits.HEARTBEAT_S, self._beat)
+            self._beat_after(limits.HEARTBEAT_S, now)
 
     def _stamp(self, now: float) -> None:
         self._row.set(layout.HEARTBEAT_NS, int(now * 1e9))
@@ -77,7 +75,9 @@ class Heartbeat:
             if self._witness is not None:
                 self._witness.look()
             self._on_look(now)
-        pause_s = limits.HEARTBEAT_S if self._context.load or to_tell else limits.LOOK_S
+        self._beat_after(limits.HEARTBEAT_S if self._context.load or to_tell else limits.LOOK_S, now)
+
+    def _beat_after(self, pause_s: float, now: float) -> None:
         self._last = now
         self._due = now + pause_s
         self._timer = self._context.loop.call_later(pause_s, self._beat)
